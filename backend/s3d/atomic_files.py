@@ -1,0 +1,91 @@
+"""Files that are either whole or absent: written under a temporary name, synced, renamed."""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from s3d.errors import StorageError
+
+_REMEDIES = {
+    errno.ENOSPC: "The disk is full; free some space or choose another folder.",
+    errno.EDQUOT: "The disk quota is used up; free some space or choose another folder.",
+    errno.EACCES: "There is no permission to write there; choose another folder or change its permissions.",
+    errno.EPERM: "There is no permission to write there; choose another folder or change its permissions.",
+    errno.EROFS: "The file system is read-only; choose another folder.",
+    errno.ENOTDIR: "A part of the path is a file, not a folder; choose another path.",
+}
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn an operating-system write error below path into one sentence with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, "Check the disk and the path.")
+        raise StorageError(f"{path} cannot be written ({error.strerror or error}). {remedy}") from error
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside path (same ending); on success sync it and rename it to path, else remove it.
+
+    The body may make a file or a folder under the temporary name. Raises StorageError.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    try:
+        temporary = holder / path.name
+        with storage_errors(path):
+            yield temporary
+            _sync(temporary)
+            _replace(temporary, path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text (UTF-8) atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write value as indented JSON atomically; NaN is refused, because other readers would choke on it."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write data atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or every file of a folder and the folder itself, to the disk."""
+    if path.is_dir():
+        for child in path.iterdir():
+            if child.is_file():
+                _sync(child)
+        if os.name == "nt":  # a folder cannot be opened for syncing on Windows
+            return
+    descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over path; a folder cannot be replaced in one step, so the old one is moved into the holder first."""
+    if temporary.is_dir() and path.exists():
+        path.replace(temporary.parent / f"{path.name}.old")
+    temporary.replace(path)

@@ -1,0 +1,83 @@
+"""DICOM series of a folder tree, found and read by SimpleITK."""
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from s3d.data.image_files import Volume, from_sitk
+from s3d.errors import ImageError
+
+_PATIENT, _MODALITY = "0010|0020", "0008|0060"
+_TAGS = {
+    "description": "0008|103e",
+    "sequence": "0018|0024",
+    "echo_time_ms": "0018|0081",
+    "repetition_time_ms": "0018|0080",
+    "inversion_time_ms": "0018|0082",
+}
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """One series: what is needed to read it and to tell its kind; nothing that names a person."""
+
+    folder: Path
+    series_id: str
+    files: tuple[Path, ...]
+    """In the order of their places along the slice axis."""
+    modality: str
+    patient: str
+    """Hash of the patient's id."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Description, sequence and times, as far as present."""
+
+
+def list_dicom_series(tree: Path) -> list[DicomSeries]:
+    """Every series below a folder, sorted by folder and id; folders without DICOM files give none."""
+    folders = sorted({file.parent for file in tree.rglob("*") if file.is_file() and not file.name.startswith(".")})
+    return [
+        _series(folder, series_id)
+        for folder in folders
+        for series_id in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+    ]
+
+
+def read_dicom_series(folder: Path, series_id: str) -> Volume:
+    """All slices of a series as one volume, one channel. Raises ImageError for missing or unequal slices."""
+    files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series_id)
+    if not files:
+        raise ImageError(f"{folder} holds no DICOM series {series_id}. Check the folder.")
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(files)
+    reader.SetOutputPixelType(sitk.sitkFloat32)
+    try:
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise ImageError(f"The DICOM series in {folder} cannot be read as one volume; are all slices there?") from error
+    voxels, grid = from_sitk(folder, image)
+    if not np.isfinite(voxels).all() or voxels.min() == voxels.max():
+        raise ImageError(f"The DICOM series in {folder} shows nothing: one value everywhere, or NaN. Leave it out.")
+    return Volume(np.ascontiguousarray(voxels, dtype=np.float32), grid)
+
+
+def _series(folder: Path, series_id: str) -> DicomSeries:
+    files = tuple(Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series_id))
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(files[0]))
+    reader.ReadImageInformation()
+    present = set(reader.GetMetaDataKeys())
+
+    def tag(key: str) -> str:
+        return reader.GetMetaData(key).strip() if key in present else ""
+
+    return DicomSeries(
+        folder=folder,
+        series_id=series_id,
+        files=files,
+        modality=tag(_MODALITY),
+        patient=hashlib.sha256(tag(_PATIENT).encode()).hexdigest()[:16],
+        tags={name: tag(key) for name, key in _TAGS.items() if tag(key)},
+    )

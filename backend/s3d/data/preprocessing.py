@@ -1,0 +1,135 @@
+"""From a volume as stored to what the network sees: orient, crop, z-score, resample (method.md section 5).
+
+The order and the interpolation are those of the official pipeline; docs/decisions/preprocessing.md says where we differ.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+
+from s3d.data.image_files import Grid, Volume
+from s3d.data.orientation import AxisOrder, axis_order_to_lps, reorient_grid
+from s3d.data.resampling import Triple, axis_orders, resampled_shape, resize
+from s3d.errors import GeometryError
+
+Crop = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Start and stop along each axis."""
+_SMALLEST_DEVIATION = 1e-8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessingPlan:
+    """What is done to every volume; kept in stores and bundles."""
+
+    orientation: Literal["LPS", "as_stored"] = "LPS"
+    """Axes turned to LPS, or left as they are."""
+    spacing_mm: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
+    """Working grid (z, y, x); none keeps the volume's own."""
+    normalization: Literal["zscore", "none"] = "zscore"
+    """Mean 0 and deviation 1 over the cropped volume, each channel by itself."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the working grid lies within the native one: all that is needed to go back."""
+
+    native_grid: Grid
+    axis_order: AxisOrder
+    oriented_shape: Triple
+    """The whole volume, axes turned."""
+    crop: Crop
+    """The part that was kept, in oriented voxels."""
+    cropped_spacing_mm: tuple[float, float, float]
+    """Oriented (z, y, x)."""
+    working_shape: Triple
+    working_spacing_mm: tuple[float, float, float]
+
+    @property
+    def cropped_shape(self) -> Triple:
+        """Voxels of the crop (z, y, x)."""
+        (z0, z1), (y0, y1), (x0, x1) = self.crop
+        return z1 - z0, y1 - y0, x1 - x0
+
+
+def preprocess_image(volume: Volume, plan: PreprocessingPlan) -> tuple[np.ndarray, Placement]:
+    """float32 (channel, z, y, x) on the working grid, and the way back."""
+    order = axis_order_to_lps(volume.grid) if plan.orientation == "LPS" else AxisOrder()
+    oriented = order.apply(volume.voxels)
+    grid = reorient_grid(volume.grid, order)
+    crop = nonzero_box(oriented)
+    spacing = plan.spacing_mm or grid.spacing_mm
+    cropped = np.ascontiguousarray(_cut(oriented, crop), dtype=np.float32)
+    depth, height, width = cropped.shape[1:]
+    placement = Placement(
+        native_grid=volume.grid,
+        axis_order=order,
+        oriented_shape=grid.shape,
+        crop=crop,
+        cropped_spacing_mm=grid.spacing_mm,
+        working_shape=resampled_shape((depth, height, width), grid.spacing_mm, spacing),
+        working_spacing_mm=spacing,
+    )
+    if plan.normalization == "zscore":
+        cropped = zscore(cropped)
+    orders = axis_orders(grid.spacing_mm, spacing, order=3)
+    resized = resize(torch.from_numpy(cropped), placement.working_shape, orders)
+    return np.ascontiguousarray(resized.numpy()), placement
+
+
+def preprocess_labels(labels_ZYX: np.ndarray, placement: Placement) -> np.ndarray:
+    """int16 (z, y, x) on the working grid, the same label values: each label is resampled linearly, the largest wins.
+
+    Raises GeometryError if the labels are not on the image's native grid.
+    """
+    cropped = _to_crop(labels_ZYX, placement)
+    if placement.cropped_shape == placement.working_shape:
+        return cropped.astype(np.int16)
+    orders = axis_orders(placement.cropped_spacing_mm, placement.working_spacing_mm, order=1)
+    largest = torch.full(placement.working_shape, -1.0)
+    result = torch.zeros(placement.working_shape, dtype=torch.int16)
+    for value in np.unique(cropped):
+        share = resize(torch.from_numpy(cropped == value)[None].float(), placement.working_shape, orders)[0]
+        wins = share > largest
+        result[wins], largest[wins] = int(value), share[wins]
+    return result.numpy()
+
+
+def preprocess_mask(mask_ZYX: np.ndarray, placement: Placement) -> np.ndarray:
+    """bool (z, y, x) on the working grid, from anything that is true inside (anonymisation, anatomy)."""
+    return preprocess_labels((mask_ZYX != 0).astype(np.int16), placement).astype(np.bool_)
+
+
+def nonzero_box(voxels_CZYX: np.ndarray) -> Crop:
+    """The smallest box around the voxels that are not 0 in some channel; the whole volume if there are none."""
+    content = (voxels_CZYX != 0).any(axis=0)
+    box = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        places = np.flatnonzero(content.any(axis=others))
+        box.append((int(places[0]), int(places[-1]) + 1) if places.size else (0, content.shape[axis]))
+    return box[0], box[1], box[2]
+
+
+def zscore(voxels_CZYX: np.ndarray) -> np.ndarray:
+    """Mean 0 and deviation 1 of each channel over the whole box (the official pipeline masks nothing)."""
+    mean = voxels_CZYX.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+    deviation = voxels_CZYX.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+    normal: np.ndarray = (voxels_CZYX - mean) / np.maximum(deviation, _SMALLEST_DEVIATION)
+    return normal.astype(np.float32)
+
+
+def _to_crop(array_ZYX: np.ndarray, placement: Placement) -> np.ndarray:
+    if array_ZYX.shape != placement.native_grid.shape:
+        raise GeometryError(
+            f"Labels or mask of {array_ZYX.shape} voxels do not fit their image of {placement.native_grid.shape}; "
+            "draw or export them on the image's own grid."
+        )
+    return _cut(placement.axis_order.apply(array_ZYX), placement.crop)
+
+
+def _cut(array: np.ndarray, crop: Sequence[tuple[int, int]]) -> np.ndarray:
+    (z0, z1), (y0, y1), (x0, x1) = crop
+    return array[..., z0:z1, y0:y1, x0:x1]

@@ -1,0 +1,137 @@
+"""The verb `doctor`: what this machine can do, what is missing and what to do about it; golden files on request."""
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s3d.errors import DeviationError
+from s3d.progress import Progress
+
+if TYPE_CHECKING:
+    import torch
+
+_LITTLE_DISK_GB = 10
+_LITTLE_MEMORY_GB = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorConfig:
+    """What to check."""
+
+    golden: Path | None = None
+    """Folder of golden files: outputs of the official network to compare with (float64, largest deviation 1e-10)."""
+    folder: Path = Path()
+    """Where runs will be written; its free space is told."""
+    speed: bool = True
+    """Measure a few network steps; takes some seconds."""
+
+
+def doctor(config: DoctorConfig, progress: Progress) -> str:  # noqa: ARG001 - every verb takes a progress
+    """A text with one fact per line; remedies stand behind an arrow. Raises DeviationError above 1e-10."""
+    if config.golden is not None:
+        return _golden_report(config.golden)
+    lines = [*_machine(config.folder), *_devices(), *_libraries()]
+    if config.speed:
+        lines.append(_speed())
+    return "\n".join(lines)
+
+
+def _golden_report(folder: Path) -> str:
+    from s3d.golden import TOLERANCE, check_folder
+
+    results = check_folder(folder)
+    lines = []
+    for result in results:
+        lines.append(result.path.name)
+        lines += [f"  {quantity:<24} {deviation:.2e}" for quantity, deviation in result.deviations.items()]
+    failed = [result.path.name for result in results if not result.passed]
+    if failed:
+        lines.append(f"Above the largest accepted deviation of {TOLERANCE:.0e}: {', '.join(failed)}.")
+        raise DeviationError("\n".join(lines))
+    lines.append(f"All {len(results)} files agree within {TOLERANCE:.0e}.")
+    return "\n".join(lines)
+
+
+def _machine(folder: Path) -> list[str]:
+    free_gb = shutil.disk_usage(folder.absolute()).free / 1e9
+    disk = f"free disk   {free_gb:.0f} GB at {folder.absolute()}"
+    if free_gb < _LITTLE_DISK_GB:
+        disk += f"  -> less than {_LITTLE_DISK_GB} GB; free some space or choose another output folder"
+    return [
+        f"system      {platform.system()} {platform.release()}, {platform.machine()}",
+        f"python      {platform.python_version()}",
+        f"processor   {os.cpu_count()} cores",
+        _memory(),
+        disk,
+    ]
+
+
+def _memory() -> str:
+    if sys.platform == "win32":
+        return "memory      not measured on this system"
+    total_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    line = f"memory      {total_gb:.0f} GB"
+    if total_gb < _LITTLE_MEMORY_GB:
+        line += f"  -> less than {_LITTLE_MEMORY_GB} GB; keep to small presets and patches"
+    return line
+
+
+def _devices() -> list[str]:
+    import torch
+
+    from s3d.training.device import cpu_has_bf16
+
+    lines = [f"cpu         {torch.get_num_threads()} threads, bf16 in hardware: {'yes' if cpu_has_bf16() else 'no'}"]
+    for index in range(torch.cuda.device_count()):
+        gpu = torch.cuda.get_device_properties(index)
+        lines.append(f"cuda:{index}      {gpu.name}, {gpu.total_memory / 1e9:.0f} GB")
+    if not torch.cuda.is_available():
+        lines.append("cuda        none  -> training ResEnc-L needs a GPU; small presets work on the CPU")
+    if torch.backends.mps.is_available():
+        lines.append("mps         Apple GPU (not timed by us)")
+    return lines
+
+
+def _libraries() -> list[str]:
+    from s3d.training.record import versions
+
+    lines = [f"{name:<11} {version}" for name, version in versions().items() if name != "python"]
+    try:
+        importlib.metadata.version("nilearn")
+    except importlib.metadata.PackageNotFoundError:
+        lines.append(
+            "nilearn     not installed  -> only `s3d demo` without data needs it: pip install 's3d-backend[demo]'"
+        )
+    return lines
+
+
+def _speed() -> str:
+    import torch
+
+    from s3d.models.presets import preset
+    from s3d.models.resenc_unet import ResEncUNet
+    from s3d.training.device import choose_device
+
+    device = choose_device()
+    model = ResEncUNet(preset("small")).to(device.torch_device)
+    patch = torch.zeros(2, 1, 32, 48, 32, device=device.torch_device)
+    seconds = min(_step_seconds(model, patch, device.autocast) for _ in range(4))
+    return (
+        f"speed       {1 / seconds:.1f} training steps/s of the small network on {device.torch_device} "
+        f"({device.precision}; 2 patches of 32x48x32)"
+    )
+
+
+def _step_seconds(model: "torch.nn.Module", patch: "torch.Tensor", autocast: object) -> float:
+    started = time.perf_counter()
+    with autocast():  # type: ignore[operator]
+        loss = model(patch).float().square().mean()
+    loss.backward()
+    loss.item()
+    return time.perf_counter() - started

@@ -1,0 +1,65 @@
+"""Events: numbered without gaps, whole lines, continued after a kill."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from s3d.progress import Progress, read_events
+
+
+def test_events_are_numbered_without_gaps_over_restarts_and_kills(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    first = Progress(path)
+    first.metric(10, loss=0.5)
+    first.warning("W_SOMETHING", "went on")
+    first.close()
+    with path.open("a") as file:
+        file.write('{"sequence": 3, "ti')  # what a killed writer leaves
+    second = Progress(path)
+    second.metric(20, loss=float("nan"))
+    second.close()
+    events = read_events(path)
+    assert [event["sequence"] for event in events] == [1, 2, 3]
+    assert [event["kind"] for event in events] == ["metric", "warning", "metric"]
+    assert events[2]["loss"] is None
+
+
+def test_a_stage_reports_its_name_its_place_and_what_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    progress = Progress(path)
+    with progress.stage("Train", total=4, start=1) as bar:
+        bar.advance(2, loss=0.25)
+    progress.close()
+    last = read_events(path)[-1]
+    assert (last["stage"], last["step"], last["of"]) == ("Train", 3, 4)
+    assert last["eta_seconds"] >= 0
+
+
+def test_a_person_sees_the_bar_and_the_numbers(tmp_path: Path) -> None:
+    with (tmp_path / "terminal").open("w") as terminal:
+        progress = Progress(None, Console(file=terminal, width=120, force_terminal=True))
+        with progress.stage("Train", total=2) as bar:
+            bar.advance(2, loss=0.25)
+        progress.warning("W_SOMETHING", "patch [larger] than the volume")
+    shown = (tmp_path / "terminal").read_text()
+    assert "Train" in shown
+    assert "2/2" in shown
+    assert "loss 0.25" in shown
+    assert "patch [larger] than the volume" in shown
+
+
+def test_without_file_and_terminal_nothing_happens() -> None:
+    progress = Progress()
+    with progress.stage("Quiet", total=1) as bar:
+        bar.advance()
+    progress.close()
+    assert bar.done == 1
+
+
+def test_a_stage_may_run_within_another(tmp_path: Path) -> None:
+    with (tmp_path / "terminal").open("w") as terminal:
+        progress = Progress(None, Console(file=terminal, width=120, force_terminal=True))
+        with progress.stage("Train", total=1) as outer, progress.stage("Score", total=1) as inner:
+            inner.advance()
+            outer.advance()
+    assert "Score" in (tmp_path / "terminal").read_text()
