@@ -45,7 +45,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary = holder / path.name
         with storage_errors(path):
             yield temporary
-            _sync(temporary)
+            _sync_all(temporary)
             _replace(temporary, path)
             _sync(path.parent)
     finally:
@@ -69,14 +69,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
-def _sync(path: Path) -> None:
-    """Flush a file, or every file of a folder and the folder itself, to the disk."""
+def _sync_all(path: Path) -> None:
+    """Flush a file, or everything below a folder and the folder itself."""
     if path.is_dir():
         for child in path.iterdir():
-            if child.is_file():
-                _sync(child)
-        if os.name == "nt":  # a folder cannot be opened for syncing on Windows
-            return
+            _sync_all(child)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Flush one file, or the list of names of one folder, to the disk."""
+    if path.is_dir() and os.name == "nt":  # a folder cannot be opened for syncing on Windows
+        return
     descriptor = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
     try:
         os.fsync(descriptor)

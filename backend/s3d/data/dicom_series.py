@@ -11,6 +11,8 @@ from s3d.data.image_files import Volume, from_sitk
 from s3d.errors import ImageError
 
 _PATIENT, _MODALITY = "0010|0020", "0008|0060"
+_UNEVEN = 0.1
+"""Largest spread of slice distances, as a share of the median."""
 _TAGS = {
     "description": "0008|103e",
     "sequence": "0018|0024",
@@ -50,6 +52,7 @@ def read_dicom_series(folder: Path, series_id: str) -> Volume:
     files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series_id)
     if not files:
         raise ImageError(f"{folder} holds no DICOM series {series_id}. Check the folder.")
+    _check_even(folder, [_header(Path(file)) for file in files])
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(files)
     reader.SetOutputPixelType(sitk.sitkFloat32)
@@ -63,11 +66,36 @@ def read_dicom_series(folder: Path, series_id: str) -> Volume:
     return Volume(np.ascontiguousarray(voxels, dtype=np.float32), grid)
 
 
+def _check_even(folder: Path, headers: list[sitk.ImageFileReader]) -> None:
+    """Raise ImageError if the slices do not follow each other at one distance.
+
+    Finding the files leaves damaged slices out, and reading then closes the gaps, both silently.
+    """
+    if len(headers) < 3:
+        return
+    places = np.array([header.GetOrigin() for header in headers])
+    normal = np.reshape(headers[0].GetDirection(), (3, 3))[:, 2]
+    distances = np.diff(places @ normal)
+    if np.ptp(distances) > _UNEVEN * np.abs(np.median(distances)):
+        raise ImageError(
+            f"The slices of the DICOM series in {folder} are not evenly spaced ({np.abs(distances).min():.3g} to "
+            f"{np.abs(distances).max():.3g} mm); some seem to be missing or damaged. Copy the series again."
+        )
+
+
+def _header(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise ImageError(f"{path} cannot be read as DICOM. Copy the series again, or leave the file out.") from error
+    return reader
+
+
 def _series(folder: Path, series_id: str) -> DicomSeries:
     files = tuple(Path(name) for name in sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series_id))
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(files[0]))
-    reader.ReadImageInformation()
+    reader = _header(files[0])
     present = set(reader.GetMetaDataKeys())
 
     def tag(key: str) -> str:

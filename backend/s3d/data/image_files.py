@@ -150,7 +150,7 @@ def same_grid(first: Grid, second: Grid) -> bool:
 def write_labels(path: Path, labels_ZYX: np.ndarray, grid: Grid) -> None:
     """Write integers (z, y, x) in the smallest type that holds them, compressed, atomically. Raises StorageError."""
     low, high = int(labels_ZYX.min()), int(labels_ZYX.max())
-    kind = np.uint8 if low >= 0 and high <= 255 else np.int16 if -(2**15) <= low and high < 2**15 else np.int32
+    kind = np.uint8 if low >= 0 and high <= 255 else np.int16 if low >= -(2**15) and high < 2**15 else np.int32
     _write(path, _to_sitk(labels_ZYX.astype(kind), grid))
 
 

@@ -1,6 +1,6 @@
 """From a volume as stored to what the network sees: orient, crop, z-score, resample (method.md section 5).
 
-The order and the interpolation are those of the official pipeline; docs/decisions/preprocessing.md says where we differ.
+Order and interpolation are those of the official pipeline; docs/decisions/preprocessing.md says where we differ.
 """
 
 from collections.abc import Sequence

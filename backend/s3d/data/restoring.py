@@ -7,7 +7,6 @@ Logits are resampled, then the largest wins, then the crop is pasted into the fu
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from s3d.data.preprocessing import Placement
@@ -21,7 +20,7 @@ def restore_labels(logits_KZYX: Tensor, placement: Placement, label_values: Sequ
     Returns uint8 where the values allow, else int32.
     """
     classes = _to_native_crop(logits_KZYX, placement).argmax(dim=0).cpu().numpy()
-    kind = np.uint8 if 0 <= min(label_values) and max(label_values) <= 255 else np.int32
+    kind = np.uint8 if min(label_values) >= 0 and max(label_values) <= 255 else np.int32
     values = np.asarray(label_values, dtype=kind)
     return _paste(values[classes], placement, np.zeros(placement.oriented_shape, dtype=kind))
 

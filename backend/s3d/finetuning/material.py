@@ -48,7 +48,7 @@ class Material:
     @property
     def mirror_axes(self) -> tuple[int, ...]:
         """Axes along which mirroring keeps every label's name right (architecture.md, left and right)."""
-        return mirror_axes_allowed(self.label_names)
+        return mirror_axes_allowed(self.label_names, self.plan.orientation)
 
 
 def gather(config: FinetuneConfig, progress: Progress, processes: Processes) -> Material:

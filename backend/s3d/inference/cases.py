@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3d.data.image_files import ENDINGS
 from s3d.errors import ConfigError, DatasetError, ImageError
 
-IMAGE_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
@@ -46,7 +46,7 @@ def find_cases(inputs: Sequence[Path], output: Path) -> list[InputCase]:
 
 def image_ending(path: Path) -> str | None:
     """The ending of an image file that can also be written (.nii.gz counts as one), or None."""
-    return next((ending for ending in IMAGE_ENDINGS if path.name.lower().endswith(ending)), None)
+    return next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), None)
 
 
 def _stem(path: Path) -> str:
@@ -68,7 +68,7 @@ def _cases_of_folder(folder: Path, output: Path) -> list[InputCase]:
         raise ConfigError(f"The input {folder} is a folder, so the output must be one, too; {output} names a file.")
     files = sorted(path for path in folder.iterdir() if image_ending(path) and not path.name.startswith("."))
     if not files:
-        raise DatasetError(f"{folder} holds no image ({', '.join(IMAGE_ENDINGS)}). Check the path of the input.")
+        raise DatasetError(f"{folder} holds no image ({', '.join(ENDINGS)}). Check the path of the input.")
     grouped: dict[tuple[str, str], dict[int, Path]] = {}
     for path in files:
         name, channel = _case_and_channel(path)

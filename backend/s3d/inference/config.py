@@ -31,7 +31,7 @@ class SegmentConfig:
     allow_smaller_window: bool = False
     """Where memory is short, use a smaller window in the end. It changes the result; the result says so."""
     batch_size: int | None = None
-    """Windows at a time; unset, one on the CPU and by the size of the window on a GPU. It does not change the result."""
+    """Windows at a time; unset, one on the CPU and more where a GPU would be idle. It does not change the result."""
 
     def __post_init__(self) -> None:
         if not self.input:

@@ -16,7 +16,7 @@ from s3d.inference.memory_ladder import Rung, descend, ladder
 from s3d.inference.network import check_window, network_of
 from s3d.inference.sliding_window import count_windows, predict_windows
 from s3d.progress import Progress
-from s3d.training.device import Device, choose_device
+from s3d.training.device import Device, choose_device, is_out_of_memory
 
 _VOXELS_AT_ONCE = 96**3
 """Small windows go through a GPU together up to this many voxels, to keep it busy; a CPU gains nothing from that."""
@@ -70,7 +70,18 @@ class Predictor:
 
         Raises BundleError for another number of channels, OutOfMemoryError naming what to do.
         """
-        check_channels(volume, self.description)
+        check_channels(len(volume.voxels), self.description)
+        try:
+            return self._segment(volume, probabilities, name)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemoryError(
+                f"Memory ran out on the way between the image's {_times(volume.grid.shape)} voxels and the model's "
+                "grid. Close other programs or use a machine with more memory."
+            ) from error
+
+    def _segment(self, volume: Volume, probabilities: bool, name: str) -> Segmentation:
         plan = PreprocessingPlan(
             orientation=self.description.orientation,
             spacing_mm=self.description.spacing_mm,
@@ -121,8 +132,8 @@ class Predictor:
                 logits: Tensor = network(windows)
             return logits
 
-        shape = [max(size, tile) for size, tile in zip(image_CZYX.shape[1:], rung.window, strict=True)]
-        with self._progress.stage(f"Segment {name}", count_windows(shape, rung.window, self._step)) as stage:
+        windows = count_windows(image_CZYX.shape[1:], rung.window, self._step)
+        with self._progress.stage(f"Segment {name}", windows) as stage:
             return predict_windows(
                 forward,
                 image_CZYX,
@@ -139,9 +150,9 @@ class Predictor:
         return choose_device("cpu", "fp32" if self._device.precision == "fp32" else "auto")
 
 
-def check_channels(volume: Volume, description: BundleDescription) -> None:
-    """Raises BundleError naming both numbers unless volume has as many channels as the model takes."""
-    given, wanted = volume.voxels.shape[0], len(description.channels)
+def check_channels(given: int, description: BundleDescription) -> None:
+    """Raises BundleError naming both numbers unless the model takes so many channels."""
+    wanted = len(description.channels)
     if given != wanted:
         names = ", ".join(channel.name for channel in description.channels)
         raise BundleError(

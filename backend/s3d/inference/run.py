@@ -9,13 +9,14 @@ from typing import Any
 from s3d.atomic_files import storage_errors, write_json
 from s3d.bundle import BundleDescription, load_bundle
 from s3d.config import to_dict
-from s3d.data.image_files import Volume, read_channels, write_labels, write_volume
+from s3d.data.image_files import Volume, read_channels, read_header, write_labels, write_volume
 from s3d.errors import DatasetError, InterruptedRunError, StorageError, UserError
 from s3d.inference.cases import InputCase, find_cases, image_ending
 from s3d.inference.config import SegmentConfig
-from s3d.inference.predictor import Predictor
+from s3d.inference.predictor import Predictor, check_channels
 from s3d.progress import Progress
-from s3d.training.device import choose_device
+from s3d.training.device import Device, choose_device
+from s3d.training.record import versions
 
 RECORD_NAME = "segmentation.json"
 _LISTED = 5
@@ -30,9 +31,10 @@ def segment(config: SegmentConfig, progress: Progress | None = None) -> Path:
     progress = progress or Progress()
     cases = find_cases(config.input, config.output)
     bundle = load_bundle(config.model)
+    device = choose_device(config.device, config.precision)
     predictor = Predictor(
         bundle,
-        choose_device(config.device, config.precision),
+        device,
         step=config.step,
         mirror=config.mirror,
         batch_size=config.batch_size,
@@ -40,7 +42,7 @@ def segment(config: SegmentConfig, progress: Progress | None = None) -> Path:
         progress=progress,
     )
     _check_writable(cases[0].result.parent)
-    record, path = _record(config, bundle.description), _record_path(config, cases)
+    record, path = _record(config, bundle.description, device), _record_path(config, cases)
     failures: dict[str, UserError] = {}
     for number, case in enumerate(cases, start=1):
         label = case.name if len(cases) == 1 else f"{case.name} ({number} of {len(cases)})"
@@ -67,7 +69,9 @@ def _segment_case(case: InputCase, label: str, predictor: Predictor, config: Seg
             f"{case.images[-1]} has no {case.missing} beside it. Channels are numbered from 0000 without gaps; "
             "add the file or rename the others."
         )
-    volume = read_channels(case.images, len(predictor.description.channels))
+    given = len(case.images) if len(case.images) > 1 else read_header(case.images[0]).channels
+    check_channels(given, predictor.description)
+    volume = read_channels(case.images, given)
     result = predictor.segment(volume, probabilities=config.probabilities, name=label)
     entry = {"name": case.name, "images": [str(image) for image in case.images], "labels": case.result.name}
     if result.probabilities is not None:
@@ -78,12 +82,14 @@ def _segment_case(case: InputCase, label: str, predictor: Predictor, config: Seg
     return {**entry, "notes": list(result.notes), "seconds": round(time.perf_counter() - began, 2)}
 
 
-def _record(config: SegmentConfig, description: BundleDescription) -> dict[str, Any]:
-    """What holds for all cases: model, labels as the files number them, options."""
+def _record(config: SegmentConfig, description: BundleDescription, device: Device) -> dict[str, Any]:
+    """What holds for all cases: model, labels as the files number them, options, what computed."""
     return {
         "model": {"id": description.id, "name": description.name, "licence": description.licence},
         "labels": [to_dict(label) for label in description.labels],
         "options": to_dict(config),
+        "device": {"name": str(device.torch_device), "precision": device.precision},
+        "versions": versions(),
         "disclaimer": description.disclaimer,
         "cases": [],
     }

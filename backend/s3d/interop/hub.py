@@ -2,20 +2,24 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
-    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
 
+from s3d.atomic_files import storage_errors
 from s3d.errors import CheckpointError
 
 _HOSTS = ("huggingface.co", "www.huggingface.co", "hf.co")
@@ -55,22 +59,35 @@ def parse_reference(source: str) -> HubReference:
 
 
 def download(reference: HubReference, file: str) -> Path:
-    """A file of the repository in the local cache, fetched if need be. Raises CheckpointError with the reason."""
-    repository = reference.repository
+    """A file of the repository in the local cache, fetched if need be. Raises CheckpointError with the reason, and
+    StorageError where the cache cannot be written."""
     try:
-        return Path(
-            hf_hub_download(
-                repository, file, revision=reference.revision, endpoint=os.environ.get("HF_ENDPOINT") or None
+        with storage_errors(Path(constants.HF_HUB_CACHE)), _hub_errors(reference, file):
+            return Path(
+                hf_hub_download(
+                    reference.repository,
+                    file,
+                    revision=reference.revision,
+                    endpoint=os.environ.get("HF_ENDPOINT") or None,
+                )
             )
-        )
+    except HFValidationError as error:
+        raise CheckpointError(f"{reference.repository!r} is not a name the hub allows ({error}).") from error
+
+
+@contextmanager
+def _hub_errors(reference: HubReference, file: str) -> Iterator[None]:
+    """Turn the library's errors into one sentence with a remedy."""
+    repository, at = reference.repository, f" at {reference.revision}" if reference.revision else ""
+    try:
+        yield
     except GatedRepoError as error:
-        raise CheckpointError(
-            f"{repository} asks for permission. Request it on its page, then log in with `hf auth login`."
-        ) from error
+        message = f"{repository} asks for permission. Request it on its page, then log in with `hf auth login`."
+        raise CheckpointError(message) from error
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise CheckpointError(
-            f"There is no such file or folder on this computer, and the hub has no {repository}{_at(reference)} that "
-            "is open to you. Check the path or the name, or log in with `hf auth login`."
+            f"There is no such file or folder on this computer, and the hub has no {repository}{at} that is open to "
+            "you. Check the path or the name, or log in with `hf auth login`."
         ) from error
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
@@ -79,7 +96,7 @@ def download(reference: HubReference, file: str) -> Path:
         ) from error
     except EntryNotFoundError as error:
         raise CheckpointError(f"{repository} has no file {file}. Give the address of one of its .pth files.") from error
-    except HfHubHTTPError as error:
+    except HTTPError as error:  # of the library's HTTP client: the connection broke, the server failed
         raise CheckpointError(f"{file} of {repository} could not be fetched ({error}). Try again later.") from error
 
 
@@ -100,7 +117,3 @@ def commit_of(cached: Path) -> str | None:
     """The commit a file in the cache belongs to."""
     parts = cached.parts
     return parts[parts.index("snapshots") + 1] if "snapshots" in parts else None
-
-
-def _at(reference: HubReference) -> str:
-    return f" at {reference.revision}" if reference.revision else ""

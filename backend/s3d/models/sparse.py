@@ -1,7 +1,7 @@
 """The encoder as it sees a masked volume (paper section 3.1a, method.md section 3): the dense-masked form.
 
 Each function walks a module of blocks.py, with that module's own parameters, and looks at visible voxels only: the
-result of every convolution and pooling is multiplied by the mask, every norm takes its statistics from visible voxels.
+result of every convolution is masked, and every norm takes its statistics from visible voxels.
 Simple and dense on purpose: faster forms are compared with this one.
 
 Legend: B batch, C channel, ZYX voxels, zyx mask cells. visible_B1ZYX: bool, the mask at the resolution of the result.
@@ -65,8 +65,8 @@ def _residual_block(block: ResidualBlock, feature_BCZYX: Tensor, visible_B1ZYX: 
     main = activate(_conv_norm(block.conv1, feature_BCZYX, visible_B1ZYX))
     main = _conv_norm(block.conv2, main, visible_B1ZYX)
     skip = feature_BCZYX
-    for part in block.skip:
-        skip = _conv_norm(part, skip, visible_B1ZYX) if isinstance(part, ConvNorm) else part(skip) * visible_B1ZYX
+    for part in block.skip:  # pooling needs no mask: its windows lie within mask cells, so hidden zeros stay zeros
+        skip = _conv_norm(part, skip, visible_B1ZYX) if isinstance(part, ConvNorm) else part(skip)
     return activate(main + skip)
 
 

@@ -9,6 +9,8 @@ UNKNOWN = "unknown"
 NOT_MR = "not MR"
 MASK = "mask"
 PAPER_MODALITIES = ("T1", "T2", "T1-FLAIR", "T2-FLAIR")
+PAPER_EXCLUSIONS = ("ADC", "PHASE", "DWI", "SWI")
+"""Dropped wherever name or description speaks of them, whatever the stated modality (method.md 0.7)."""
 
 _START = r"(?<![a-z0-9])(?:ax|axial|sag|cor|tra|2d|3d|ep2d|p|e)?"  # AXT1 and 3DFLAIR are written in one word
 _FLAIR = r"(?:flair|tirm|dark ?fluid)"

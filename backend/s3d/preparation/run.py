@@ -1,5 +1,6 @@
 """The verbs `catalog` (what an archive holds and what of it is fit) and `preprocess` (a case store from it)."""
 
+from contextlib import closing
 from pathlib import Path
 
 from s3d.atomic_files import write_json
@@ -28,8 +29,9 @@ def catalog(config: CatalogConfig, progress: Progress) -> Path:
     kind, found = find_images(config.source, config.kind)
     share = sorted(found, key=lambda image: (str(image.path), image.series_id or ""))[shard.number - 1 :: shard.count]
     entries = []
-    with progress.stage("catalog", len(share)) as stage:
-        for entry in in_parallel(lambda image: inspect(image, config), share, config.workers):
+    looked_at = in_parallel(lambda image: inspect(image, config), share, config.workers)
+    with progress.stage("catalog", len(share)) as stage, closing(looked_at):
+        for entry in looked_at:
             entries.append(entry)
             stage.advance()
     entries = without_duplicates(entries)
@@ -82,8 +84,9 @@ def _store_all(
         return None
 
     refused = []
-    with progress.stage("preprocess", total, start=total - len(entries)) as stage:
-        for entry, problem in zip(entries, in_parallel(prepare, entries, workers), strict=True):
+    problems = in_parallel(prepare, entries, workers)
+    with progress.stage("preprocess", total, start=total - len(entries)) as stage, closing(problems):
+        for entry, problem in zip(entries, problems, strict=True):
             if problem is not None:
                 refused.append({"path": str(entry.path), "case": case_name(entry), "reason": problem})
                 progress.warning(DROPPED_IMAGE, f"{problem} It is left out.")

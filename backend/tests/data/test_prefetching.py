@@ -80,6 +80,24 @@ def test_closing_half_way_leaves_no_thread(store):
         next(batches)
 
 
+def test_closing_does_not_read_what_is_still_queued(store):
+    released = threading.Event()
+
+    class SlowSampler(CountingSampler):
+        def read(self, numbers: object) -> list[ReadSample]:
+            samples = super().read(numbers)
+            if 0 not in numbers:
+                released.wait(10)
+            return samples
+
+    sampler = SlowSampler(store)
+    batches = prefetched(sampler, ([number] for number in itertools.count()), "cpu", 2)
+    next(batches)
+    threading.Timer(0.2, released.set).start()
+    batches.close()
+    assert sampler.read_batches <= 3  # 1 and 2 were being read, 3 was queued
+
+
 def test_an_error_of_a_thread_comes_out_where_its_batch_would_have(store):
     batches = prefetched(CountingSampler(store, fails_at=3), [[number] for number in range(6)], "cpu", 2)
     assert [next(batches).numbers for _ in range(3)] == [(0,), (1,), (2,)]

@@ -134,6 +134,15 @@ def test_more_labels_than_are_sampled_at_once_and_the_ignore_value_survive():
     assert torch.equal(found, labels[:, 15:25, 15:25])
 
 
+def test_between_two_labels_background_wins_and_then_the_smaller_value():
+    labels = torch.zeros(4, 4, 8, dtype=torch.int16)  # 8 voxels: all coordinates are exact in binary
+    labels[:, 0] = torch.arange(1, 9)  # more values than are sampled at once
+    labels[:, 1] = torch.tensor([0, 3, 3, 0, 0, 12, 12, 3])
+    parameters = SpatialParameters(scale=(1.0, 1.0, 2.0))
+    found = transformed(Window(torch.zeros(1, 4, 4, 8), labels), (0, 0, 2), (4, 4, 4), parameters).labels
+    assert found[1, 1].tolist() == [0, 0, 0, 3]
+
+
 def test_scale_above_one_zooms_out():
     volume = torch.zeros(1, 60, 60, 60)
     volume[:, 20:40, 20:40, 20:40] = 1

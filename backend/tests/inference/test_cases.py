@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from s3d.errors import ConfigError, DatasetError, ImageError
 from s3d.inference.cases import InputCase, find_cases
 

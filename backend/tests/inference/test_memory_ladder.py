@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from s3d.errors import OutOfMemoryError
 from s3d.inference.memory_ladder import Rung, descend, ladder, smaller_windows
 

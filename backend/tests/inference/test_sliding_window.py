@@ -7,6 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from torch import Tensor, nn
+
 from s3d.inference.sliding_window import (
     count_windows,
     gaussian_profile,
@@ -14,8 +17,6 @@ from s3d.inference.sliding_window import (
     predict_windows,
     window_starts,
 )
-from scipy.ndimage import gaussian_filter
-from torch import Tensor, nn
 
 SIZES = st.tuples(*[st.integers(1, 13)] * 3)
 TILES = st.tuples(*[st.integers(4, 8)] * 3)

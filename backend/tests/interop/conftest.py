@@ -26,6 +26,8 @@ class LoopbackHub:
     address: str = ""
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    breaks_after: int | None = None
+    """Bytes of a file after which the connection is cut."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -58,7 +60,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if with_body:
-                self.wfile.write(body)
+                self.wfile.write(body[: self.hub.breaks_after])
+                self.close_connection = self.hub.breaks_after is not None
 
     def _refuse(self, code: str) -> None:
         self.send_response(404)

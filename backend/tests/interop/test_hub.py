@@ -1,6 +1,8 @@
+import errno
+
 import pytest
 
-from s3d.errors import CheckpointError
+from s3d.errors import CheckpointError, StorageError
 from s3d.interop.hub import HubReference, download, download_if_there, parse_reference
 
 
@@ -67,3 +69,28 @@ def test_a_hub_that_cannot_be_reached_is_told_and_the_cache_still_serves(hub, mo
     assert download_if_there(HubReference("a/b", "main"), "README.md") is None
     with pytest.raises(CheckpointError, match="cannot be reached"):
         download(HubReference("a/b"), "other.pth")
+
+
+def test_a_connection_that_breaks_is_told_and_nothing_half_fetched_is_taken(hub, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    hub.files["a/b"] = {"x.pth": b"content"}
+    hub.breaks_after = 3
+    with pytest.raises(CheckpointError, match=r"x\.pth of a/b could not be fetched .* Try again later"):
+        download(HubReference("a/b"), "x.pth")
+    hub.breaks_after = None
+    assert download(HubReference("a/b"), "x.pth").read_bytes() == b"content"
+
+
+def test_a_full_disk_is_told(hub, monkeypatch):
+    def disk_is_full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    hub.files["a/b"] = {"x.pth": b"content"}
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", disk_is_full)
+    with pytest.raises(StorageError, match="The disk is full"):
+        download(HubReference("a/b"), "x.pth")
+
+
+def test_a_name_the_hub_does_not_allow_is_told():
+    with pytest.raises(CheckpointError, match="not a name the hub allows"):
+        download(HubReference("a/b--c"), "x.pth")

@@ -104,8 +104,9 @@ def test_a_broken_and_resumed_run_ends_bit_identical(profile: str, broken_after:
 
 def test_a_frozen_stage_changes_only_what_it_trains(tmp_path: Path) -> None:
     only_head = Schedule(STAGES.stages[:1], 0.05)
-    before, after = weights(TrainingState.start(network(), PROFILES["paper"], choose_device("cpu", "fp32"))), weights(
-        run(tmp_path, only_head)
+    before, after = (
+        weights(TrainingState.start(network(), PROFILES["paper"], choose_device("cpu", "fp32"))),
+        weights(run(tmp_path, only_head)),
     )
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"1.weight", "1.bias"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from s3d.preparation.importers.found_image import FoundImage, is_image, stem_of, walk
-from s3d.preparation.modality import UNKNOWN, modality_of
+from s3d.preparation.modality import PAPER_EXCLUSIONS, UNKNOWN, modality_of
 from s3d.preparation.timing import refined_modality, timing_from_sidecar
 
 _NOT_RAW = {"derivatives", "sourcedata", "code", "stimuli"}
@@ -59,8 +59,8 @@ def find_in_bids(root: Path) -> list[FoundImage]:
 
 
 def _describe(path: Path, name: BidsName, masks: list[tuple[Path, BidsName]]) -> FoundImage:
-    by_suffix = modality_of(name.suffix)
-    by_name = by_suffix if by_suffix != UNKNOWN else modality_of(stem_of(path))
+    by_suffix, by_stem = modality_of(name.suffix), modality_of(stem_of(path))
+    by_name = by_stem if by_suffix == UNKNOWN or by_stem in PAPER_EXCLUSIONS else by_suffix
     return FoundImage(
         path=path,
         importer="bids",

@@ -12,7 +12,7 @@ from typing import Any
 
 from s3d.errors import DatasetError
 from s3d.preparation.importers.found_image import FoundImage
-from s3d.preparation.modality import UNKNOWN, canonical_modality, modality_of
+from s3d.preparation.modality import PAPER_EXCLUSIONS, UNKNOWN, canonical_modality, modality_of
 
 FILE_NAME = "pretrain_data.json"
 _PREFIXES = ("$nnssl_raw", "$nnssl_preprocessed")
@@ -72,7 +72,7 @@ def _modality(image: dict[str, Any]) -> str:
     described = [str(value) for key, value in info.items() if "desc" in key.lower()] if isinstance(info, dict) else []
     stated = canonical_modality(str(image.get("modality") or "")) or UNKNOWN
     told = [modality_of(text) for text in (str(image.get("name") or ""), *described)]
-    excluded = [modality for modality in told if modality in ("ADC", "PHASE", "DWI", "SWI")]
+    excluded = [modality for modality in told if modality in PAPER_EXCLUSIONS]
     known = [modality for modality in (*excluded, stated, *told) if modality != UNKNOWN]
     return known[0] if known else UNKNOWN
 

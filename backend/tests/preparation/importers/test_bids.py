@@ -23,6 +23,7 @@ def test_subject_session_and_modality_come_from_the_bids_name(tmp_path: Path) ->
         "sub-02/anat/sub-02_FLAIR.nii.gz",
         "sub-02/func/sub-02_task-rest_bold.nii.gz",
         "sub-02/anat/sub-02_weird.nii.gz",
+        "sub-02/anat/sub-02_part-phase_T1w.nii.gz",
     )
     found = by_name(find_in_bids(tmp_path))
     described = {name: (image.subject, image.session, image.modality) for name, image in found.items()}
@@ -32,6 +33,7 @@ def test_subject_session_and_modality_come_from_the_bids_name(tmp_path: Path) ->
         "sub-02_FLAIR": ("sub-02", None, "T2-FLAIR"),
         "sub-02_task-rest_bold": ("sub-02", None, "BOLD"),
         "sub-02_weird": ("sub-02", None, "unknown"),
+        "sub-02_part-phase_T1w": ("sub-02", None, "PHASE"),
     }
 
 
