@@ -18,6 +18,7 @@ _REMEDIES = {
     errno.EACCES: "There is no permission to write there; choose another folder or change its permissions.",
     errno.EPERM: "There is no permission to write there; choose another folder or change its permissions.",
     errno.EROFS: "The file system is read-only; choose another folder.",
+    errno.EEXIST: "A part of the path is a file, not a folder; choose another path.",
     errno.ENOTDIR: "A part of the path is a file, not a folder; choose another path.",
 }
 

@@ -22,6 +22,7 @@ from s3d.models.presets import preset
 from s3d.models.resenc_unet import ResEncUNet
 from s3d.models.spark import SparkAutoencoder
 from s3d.models.spark_options import SparkOptions
+from s3d.training.losses import masked_squared_error
 
 TOLERANCE = 1e-10
 """Largest absolute deviation accepted, in float64."""
@@ -100,8 +101,7 @@ def _check_autoencoder(path: Path, tensors: Mapping[str, Tensor], metadata: Mapp
     with torch.no_grad():
         features = autoencoder.features(volume, visible)
     reconstruction = autoencoder(volume, visible)
-    hidden = ~grow(visible, volume.shape)
-    loss = (reconstruction - volume).square()[hidden].mean()
+    loss = masked_squared_error(reconstruction, volume, ~grow(visible, volume.shape))
     loss.backward()
     gradients = {name: value.grad for name, value in autoencoder.named_parameters() if value.grad is not None}
     expected_gradients, _ = without_aliases(_under("grad.", tensors))

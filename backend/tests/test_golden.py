@@ -13,11 +13,11 @@ S3D_FILE = "s3d_nnssl_geometry.safetensors"
 
 
 def changed_copy(path, folder, **changes):
-    """The golden file with some tensors changed by a function each."""
+    """The golden file with some tensors changed by a function each (of None where there is no such tensor)."""
     with safe_open(path, framework="pt") as file:
         names, metadata = file.keys(), file.metadata()
         tensors = {name: file.get_tensor(name) for name in names}
-    tensors.update({name: change(tensors[name]) for name, change in changes.items()})
+    tensors.update({name: change(tensors.get(name)) for name, change in changes.items()})
     save_file(tensors, folder / path.name, metadata)
     return folder / path.name
 
@@ -64,6 +64,12 @@ def test_a_deviation_is_found_in_its_quantity_and_nowhere_else(golden_folder, tm
 def test_a_number_that_is_not_finite_or_a_wrong_shape_never_passes(golden_folder, tmp_path, change):
     path = changed_copy(golden_folder / S3D_FILE, tmp_path, reconstruction=change)
     assert check_file(path)["reconstruction"] == math.inf
+
+
+def test_a_gradient_that_only_the_official_network_has_is_a_deviation(golden_folder, tmp_path):
+    name = "grad.decoder.seg_layers.0.bias"
+    path = changed_copy(golden_folder / S3D_FILE, tmp_path, **{name: lambda _: torch.ones(1)})
+    assert check_file(path)["gradients"] == 1
 
 
 def test_names_that_differ_are_counted(golden_folder, tmp_path):

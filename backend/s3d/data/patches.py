@@ -88,6 +88,15 @@ class PatchSampler:
             "excluded" in store.record(name).arrays for name in self._places.names
         )
 
+    @property
+    def padded_cases(self) -> tuple[str, ...]:
+        """Cases smaller than the patch along some axis: their patches are filled up with zeros."""
+        return tuple(
+            name
+            for name in self._places.names
+            if any(size < patch for size, patch in zip(self._store.shape(name), self._patch_size, strict=True))
+        )
+
     def batch(self, numbers: Sequence[int], device: torch.device | str = "cpu") -> PatchBatch:
         """The patches of these sample numbers, on the device."""
         return self.finish(self.read(numbers), device)

@@ -61,8 +61,12 @@ def _resize_axis(array: Tensor, axis: int, size: int, order: int) -> Tensor:
     if order == 0:
         return array.index_select(axis, torch.from_numpy(_nearest(old, size)).to(array.device))
     matrix = torch.from_numpy(_spline_matrix(old, size, order)).to(array.device, array.dtype)
-    resized: Tensor = torch.tensordot(array, matrix, dims=([axis], [1]))
-    return resized.movedim(-1, axis)
+    if axis == 3:
+        return array @ matrix.T
+    if axis == 2:
+        return matrix @ array
+    channels, _, height, width = array.shape
+    return (matrix @ array.flatten(2)).reshape(channels, size, height, width)
 
 
 @lru_cache(maxsize=64)

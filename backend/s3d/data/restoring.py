@@ -19,7 +19,7 @@ def restore_labels(logits_KZYX: Tensor, placement: Placement, label_values: Sequ
     logits: float (K, z, y, x) on the working grid; label_values: voxel value of each class, background (0) first.
     Returns uint8 where the values allow, else int32.
     """
-    classes = _to_native_crop(logits_KZYX, placement).argmax(dim=0).cpu().numpy()
+    classes = _to_native_crop(logits_KZYX, placement).cpu().numpy().argmax(axis=0)
     kind = np.uint8 if min(label_values) >= 0 and max(label_values) <= 255 else np.int32
     values = np.asarray(label_values, dtype=kind)
     return _paste(values[classes], placement, np.zeros(placement.oriented_shape, dtype=kind))

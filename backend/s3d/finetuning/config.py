@@ -25,6 +25,8 @@ class FinetuneConfig(TrainingConfig):
     """Name of the bundle, NAME.s3dmodel in the output folder."""
     cases: tuple[str, ...] = ()
     """Only these cases of the dataset; empty takes all."""
+    batch_size: int = 2
+    """Samples per step (nnU-Net's; the paper is silent)."""
     steps: int = 275_000
     """Steps of all stages together; warm-ups keep their share when it is smaller (paper: 12.5k + 12.5k + 250k)."""
     minutes: float | None = None

@@ -27,6 +27,7 @@ from s3d.training.device import Device
 from s3d.training.distributed import Processes, least_of_processes
 from s3d.training.interruption import StopRequest
 from s3d.training.loop import BatchesOf, Hook, Surroundings, sample_numbers, train
+from s3d.training.notices import tell_about_padding
 from s3d.training.optimizers import PROFILES
 from s3d.training.state import TrainingState
 
@@ -85,7 +86,9 @@ def train_on(
     )
     around.checkpoint.restore(state)
     if state.step < steps:
-        train(state, _batches_of(cases, material, config, workplace.device), task.loss, schedule, config, around)
+        sampler = _sampler(cases, material, config)
+        tell_about_padding(sampler, material.patch_size, workplace.progress)
+        train(state, _batches_of(sampler, config, workplace.device), task.loss, schedule, config, around)
     return Outcome(state.result(), state.step, report)
 
 
@@ -98,8 +101,8 @@ def _augmentation(config: FinetuneConfig, mirror_axes: tuple[int, ...]) -> Augme
     return dataclasses.replace(value, mirror_axes=allowed)
 
 
-def _batches_of(cases: Sequence[str], material: Material, config: FinetuneConfig, device: Device) -> BatchesOf:
-    sampler = PatchSampler(
+def _sampler(cases: Sequence[str], material: Material, config: FinetuneConfig) -> PatchSampler:
+    return PatchSampler(
         material.store,
         material.patch_size,
         config.seed,
@@ -108,6 +111,9 @@ def _batches_of(cases: Sequence[str], material: Material, config: FinetuneConfig
         foreground_labels=material.label_values[1:],
         augmentation=_augmentation(config, material.mirror_axes),
     )
+
+
+def _batches_of(sampler: PatchSampler, config: FinetuneConfig, device: Device) -> BatchesOf:
     return lambda numbers: prefetched(sampler, numbers, device.torch_device, config.reader_threads)
 
 
@@ -128,7 +134,8 @@ def _steps(
         numbers = sample_numbers(trial, workplace.processes, 0, LONGEST_TRIAL)
         state = TrainingState.start(copy.deepcopy(model), PROFILES["quick"], workplace.device)
         task = SegmentationTask(material.label_values)
-        with closing(_batches_of(cases, material, trial, workplace.device)(numbers)) as batches:
+        sampler = _sampler(cases, material, trial)
+        with closing(_batches_of(sampler, trial, workplace.device)(numbers)) as batches:
             fitting = steps_within(config.minutes, state, batches, task.loss, trial, workplace.device)
         steps = least_of_processes(min(fitting, config.steps), workplace.device.torch_device)
         if workplace.processes.is_first:

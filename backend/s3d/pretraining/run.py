@@ -24,6 +24,7 @@ from s3d.training.device import Device, choose_device
 from s3d.training.distributed import Processes, joined_processes, wait_for_all
 from s3d.training.interruption import StopRequest
 from s3d.training.loop import Hook, Surroundings, train
+from s3d.training.notices import tell_about_padding
 from s3d.training.optimizers import PROFILES
 from s3d.training.record import versions
 from s3d.training.schedules import Schedule, single_stage
@@ -48,6 +49,7 @@ def pretrain(config: PretrainConfig, progress: Progress, stop: StopRequest | Non
         sampler = PatchSampler(
             store, config.patch_size, config.seed, foreground_share=0.0, augmentation=_augmentation(config)
         )
+        tell_about_padding(sampler, config.patch_size, progress)
         task = MaskedAutoencoding(
             patch_size=config.patch_size, block=config.block, mask_ratio=config.mask_ratio, seed=config.seed
         )

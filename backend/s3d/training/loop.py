@@ -1,5 +1,6 @@
 """The one training loop. A method hands it batches and a loss; all else is the same for all methods."""
 
+import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -79,7 +80,7 @@ def train(
             loss = optimise(state, batches, loss_of, rate, config, around.device)
             state.step += 1
             meter.count(loss, rate, state)
-            bar.advance(1, loss=meter.smooth_loss, rate=rate)
+            bar.advance(1, **meter.shown(rate))
             _after_step(state, schedule, config, around)
     if around.processes.is_first:
         around.checkpoint.save(state)
@@ -188,27 +189,40 @@ def _memory_advice(config: TrainingConfig, device: Device) -> OutOfMemoryError:
 
 
 class _Meter:
-    """Smooths the loss for the bar and writes metric events."""
+    """Smooths the loss, measures the speed, writes metric events."""
 
     def __init__(self, config: TrainingConfig, around: Surroundings, step: int) -> None:
         self._config = config
         self._around = around
         self._since = time.monotonic()
         self._steps_since = step
-        self.smooth_loss = float("nan")
+        self._smooth_loss = float("nan")
+        self._images_per_second = 0.0
+
+    def shown(self, rate: float) -> dict[str, float | str]:
+        """What stands beside the bar."""
+        memory_gb = memory_in_use_mb(self._around.device.torch_device) / 1e3
+        return {
+            "loss": self._smooth_loss,
+            "rate": rate,
+            "images/s": self._images_per_second,
+            "memory": f"{memory_gb:.1f} GB",
+        }
 
     def count(self, loss: float, rate: float, state: TrainingState) -> None:
         """Take in one step."""
-        self.smooth_loss = loss if self.smooth_loss != self.smooth_loss else 0.95 * self.smooth_loss + 0.05 * loss
+        first = math.isnan(self._smooth_loss)
+        self._smooth_loss = loss if first else 0.95 * self._smooth_loss + 0.05 * loss
         if state.step % self._config.log_every:
             return
         now = time.monotonic()
         images = (state.step - self._steps_since) * self._config.batch_size
+        self._images_per_second = images / max(now - self._since, 1e-9)
         self._around.progress.metric(
             state.step,
             loss=loss,
             learning_rate=rate,
-            images_per_second=round(images / max(now - self._since, 1e-9), 3),
+            images_per_second=round(self._images_per_second, 3),
             memory_mb=round(memory_in_use_mb(self._around.device.torch_device), 1),
         )
         self._since, self._steps_since = now, state.step

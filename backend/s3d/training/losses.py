@@ -1,4 +1,4 @@
-"""Losses as ratios of sums over all processes (see distributed.py), computed in float32."""
+"""Losses as ratios of sums over all processes (see distributed.py), computed in float32 or better."""
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ def masked_squared_error(reconstruction: Tensor, target: Tensor, counted: Tensor
 
     reconstruction, target: (B, 1, Z, Y, X); counted: bool, same shape. A batch without a counted voxel gives 0.
     """
-    squared = (reconstruction.float() - target.float()).square() * counted
+    squared = (_at_least_float32(reconstruction) - _at_least_float32(target)).square() * counted
     total = sum_over_processes(squared.sum())
     count = sum_over_processes(counted.sum().to(total.dtype))
     return total / count.clamp(min=1)
@@ -27,10 +27,14 @@ def dice_and_cross_entropy(logits: Tensor, classes: Tensor, ignored: Tensor | No
     logits: (B, K, Z, Y, X); classes: int64 (B, Z, Y, X) with 0..K-1; ignored: bool (B, Z, Y, X), voxels that do not
     count. Dice is pooled over the batch, without background.
     """
-    logits = logits.float()
+    logits = _at_least_float32(logits)
     counted = torch.ones_like(classes, dtype=torch.bool) if ignored is None else ~ignored
     safe_classes = classes.where(counted, 0)
     return _cross_entropy(logits, safe_classes, counted) + _dice_loss(logits, safe_classes, counted)
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor, counted: Tensor) -> Tensor:

@@ -29,18 +29,17 @@ def rotation(degrees: tuple[float, float, float]) -> np.ndarray:
     return np.reshape(transform.GetMatrix(), (3, 3))
 
 
-def phantom(direction: np.ndarray, spacing_mm: tuple[float, float, float], origin_mm=(-20.0, 35.0, 10.0)) -> sitk.Image:
+def phantom(direction: np.ndarray, spacing_mm: tuple[float, float, float], middle_mm=(-20.0, 35.0, 10.0)) -> sitk.Image:
     """An ellipsoid (100) with a brighter ball on its left (200) in tissue (50): where they are in millimetres does not
-    depend on the grid. spacing and origin (x, y, z)."""
+    depend on the grid. spacing (x, y, z), middle LPS."""
     size = [round(44 / step) for step in spacing_mm]
     image = sitk.Image(size, sitk.sitkFloat32)
     image.SetSpacing(spacing_mm)
     image.SetDirection(direction.ravel())
     centre_index = [(n - 1) / 2 for n in size]
-    image.SetOrigin(np.asarray(origin_mm))
-    centre = np.array(image.TransformContinuousIndexToPhysicalPoint(centre_index))
-    image.SetOrigin(np.asarray(origin_mm) - centre)  # the phantom's centre is 0 mm plus the origin
-    points = physical_points(image) - origin_mm
+    centre_mm = np.array(image.TransformContinuousIndexToPhysicalPoint(centre_index))
+    image.SetOrigin(np.array(middle_mm) - centre_mm)
+    points = physical_points(image) - middle_mm
     voxels = np.full(points.shape[:3], 50.0, np.float32)
     voxels[((points / RADII_MM) ** 2).sum(-1) < 1] = 100
     voxels[((points - [6.0, 0.0, 2.0]) ** 2).sum(-1) < 3.5**2] = 200
@@ -74,7 +73,7 @@ def test_a_known_shape_comes_back_in_its_place(make_bundle, use_network, thresho
     use_network(threshold(float((75 - voxels.mean()) / voxels.std())))
     bundle = make_bundle(patch_size=(32, 32, 32))
     save_bundle(tmp_path / "toy.s3dmodel", bundle.description, bundle.weights)
-    segment(SegmentConfig(model=tmp_path / "toy.s3dmodel", input=(path,), output=tmp_path / "out", precision="fp32"))
+    segment(SegmentConfig(model=tmp_path / "toy.s3dmodel", input=(path,), output=tmp_path / "out", device="cpu"))
     result = sitk.ReadImage(str(tmp_path / "out" / path.name))
     stored = sitk.ReadImage(str(path))
     assert result.GetSize() == stored.GetSize()
@@ -111,26 +110,27 @@ def random_image(shape: tuple[int, int, int], spacing_mm: tuple[float, ...], deg
     return image
 
 
-def check_all_orders_agree(bundle, image: sitk.Image, orders: list, folder: Path) -> None:
+def check_all_orders_agree(bundle, image: sitk.Image, orders: list, folder: Path) -> np.ndarray:
     results = labels_in_every_order(image, Predictor(bundle, CPU), orders, folder)
-    assert len(np.unique(results[0])) == 3
     for order, result in zip(orders, results, strict=True):
         np.testing.assert_array_equal(result, results[0], err_msg=str(order))
+    return results[0]
 
 
 def test_all_48_axis_orders_give_one_segmentation(make_bundle, tmp_path):
     image = random_image((11, 13, 9), (0.9, 1.2, 1.5), (10, -15, 20))
-    check_all_orders_agree(make_bundle(patch_size=(8, 12, 16)), image, ORDERS, tmp_path)
+    labels = check_all_orders_agree(make_bundle(patch_size=(8, 12, 16)), image, ORDERS, tmp_path)
+    assert len(np.unique(labels)) > 1
 
 
+SHAPES = st.tuples(*[st.integers(8, 14)] * 3)
 SPACINGS = st.tuples(*[st.sampled_from([0.7, 1.0, 1.4, 3.9])] * 3)
 ANGLES = st.tuples(*[st.integers(-20, 20)] * 3)
+PAIRS = st.lists(st.sampled_from(ORDERS), min_size=2, max_size=2)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.tuples(*[st.integers(8, 14)] * 3), SPACINGS, ANGLES, st.lists(st.sampled_from(ORDERS), min_size=2, max_size=2)
-)
+@given(SHAPES, SPACINGS, ANGLES, PAIRS)
 def test_any_geometry_gives_one_segmentation_in_any_axis_order(make_bundle, tmp_path, shape, spacing, angles, orders):
     image = random_image(shape, spacing, angles)
     check_all_orders_agree(make_bundle(patch_size=(8, 12, 16)), image, [ORDERS[0], *orders], tmp_path)
@@ -138,9 +138,7 @@ def test_any_geometry_gives_one_segmentation_in_any_axis_order(make_bundle, tmp_
 
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.tuples(*[st.integers(8, 20)] * 3), SPACINGS, ANGLES, st.lists(st.sampled_from(ORDERS), min_size=4, max_size=4)
-)
+@given(SHAPES, SPACINGS, ANGLES, PAIRS)
 def test_any_geometry_many_times(make_bundle, tmp_path, shape, spacing, angles, orders):
     image = random_image(shape, spacing, angles)
     check_all_orders_agree(make_bundle(patch_size=(8, 12, 16)), image, [ORDERS[0], *orders], tmp_path)

@@ -89,7 +89,10 @@ def test_another_error_is_not_taken_for_lack_of_memory():
 
 def test_what_a_failed_try_held_is_free_before_the_next_one():
     class Held:
-        """Stands for a tensor in the failed call's frame."""
+        """Stands for a tensor in the failed call's frame, held by a cycle as a graph or a traceback does."""
+
+        def __init__(self) -> None:
+            self.itself = self
 
     alive: list[weakref.ref[Held]] = []
 

@@ -53,6 +53,7 @@ def make_nan(path: Path) -> None:
     [
         (".nii.gz", cut_short, "is damaged or truncated"),
         (".nii.gz", make_constant, "has the value 7 everywhere"),
+        (".nii.gz", make_nan, "holds NaN or infinite values"),
         (".nrrd", make_nan, "holds NaN or infinite values"),
         (".nii.gz", lambda path: path.write_text("not an image"), "cannot be read as an image"),
         (".nii.gz", lambda path: path.write_bytes(b""), "cannot be read as an image"),

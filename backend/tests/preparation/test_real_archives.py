@@ -1,6 +1,7 @@
 """The four importers on real MRI (docs/data.md): what stays, what goes, and why."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,16 @@ def test_dicom_series_are_preprocessed(test_data: Path, tmp_path: Path) -> None:
     assert abs(float(image.mean())) < 0.05
     assert np.isfinite(image).all()
     assert "Dumbledore" not in json.dumps(store.properties(name))
+
+
+def test_a_dicom_series_with_a_missing_slice_becomes_a_dropped_line(test_data: Path, tmp_path: Path) -> None:
+    source = test_data / "tcia_brain_tumor_progression_dicom" / "Study3" / "11-T1post-18670"
+    shutil.copytree(source, tmp_path / "series")
+    (tmp_path / "series" / "000000.dcm").unlink()
+    (tmp_path / "series" / "000001.dcm").unlink()
+    (entry,) = entries_of(tmp_path / "series", tmp_path, max_spacing_mm=20.0).values()
+    assert (entry.kept, entry.rule) == (False, "unreadable")
+    assert "not evenly spaced" in str(entry.reason)
 
 
 @pytest.mark.slow
