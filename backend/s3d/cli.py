@@ -10,16 +10,20 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import tyro
 from rich.console import Console
+from rich.text import Text
 
 from s3d.config import read_values
-from s3d.errors import ConfigError, S3DError
+from s3d.errors import ConfigError, OutOfMemoryError, S3DError, StorageError
 from s3d.progress import Progress
+
+_READER_GONE = 128 + 13
+"""What a shell reports of a program that SIGPIPE ends."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Verb:
 
 
 VERBS: dict[str, Verb] = {
-    "demo": Verb("s3d.demo.config:DemoConfig", "s3d.demo.run:demo", "the whole job on real data, ending in a report"),
+    "demo": Verb("s3d.demo.config:DemoConfig", "s3d.demo.run:demo", "the whole job in minutes, ending in a report"),
     "catalog": Verb(
         "s3d.preparation.config:CatalogConfig", "s3d.preparation.run:catalog", "list unlabelled images and filter them"
     ),
@@ -47,10 +51,10 @@ VERBS: dict[str, Verb] = {
     "evaluate": Verb(
         "s3d.evaluation.config:EvaluateConfig", "s3d.evaluation.run:evaluate", "score segmentations against labels"
     ),
-    "models list": Verb("s3d.interop.config:ListConfig", "s3d.interop.run:list_models", "bundles of a folder"),
-    "models show": Verb("s3d.interop.config:ShowConfig", "s3d.interop.run:show_model", "the card of a bundle"),
+    "models list": Verb("s3d.interop.config:ListConfig", "s3d.interop.run:list_models", "list the bundles of a folder"),
+    "models show": Verb("s3d.interop.config:ShowConfig", "s3d.interop.run:show_model", "show the card of a bundle"),
     "models import": Verb(
-        "s3d.interop.config:ImportConfig", "s3d.interop.run:import_model", "an nnssl checkpoint becomes a bundle"
+        "s3d.interop.config:ImportConfig", "s3d.interop.run:import_model", "make a bundle of an nnssl checkpoint"
     ),
     "doctor": Verb("s3d.doctor:DoctorConfig", "s3d.doctor:doctor", "check this machine, and golden files"),
 }
@@ -60,32 +64,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     name = _verb_of(words)
-    if name is None:
-        return _usage(words)
-    verb = VERBS[name]
+    try:
+        code = _usage(words) if name is None else _run(name, words[len(name.split()) :])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone, as in `s3d finetune --help | head`; Python would flush once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_GONE
+    return code
+
+
+def _run(name: str, words: Sequence[str]) -> int:
+    """Every way a verb can end, as an exit code; what went wrong is said on the error stream."""
     console = Console(stderr=True)
     try:
-        config = parse(name, words[len(name.split()) :])
-        with closing(_progress(config, console)) as progress:
-            try:
-                result = _load(verb.function)(config, progress)
-            except S3DError as error:
-                progress.error(error.code, str(error))
-                raise
+        result = _call(name, words, console)
     except S3DError as error:
-        console.print(f"[bold red]s3d {name}:[/bold red] ", end="")
-        console.print(str(error), markup=False, highlight=False)
+        _say(console, name, str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        console.print(f"s3d {name}: stopped.")
+        _say(console, name, "stopped.")
         return 130
-    except Exception:
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if _load("s3d.training.device:is_out_of_memory")(error):
+            _say(console, name, "Memory ran out. Close other programs, or use a machine with more memory.")
+            return OutOfMemoryError.exit_code
         console.print(traceback.format_exc(), markup=False, highlight=False)
-        console.print(f"s3d {name}: this is our fault. Please report it with the lines above.")
+        _say(console, name, "this is our fault. Please report it with the lines above.")
         return 1
     if result is not None:
         print(result)
     return 0
+
+
+def _call(name: str, words: Sequence[str], console: Console) -> Any:
+    config = parse(name, words)
+    with closing(_progress(config, console)) as progress:
+        try:
+            return _load(VERBS[name].function)(config, progress)
+        except S3DError as error:
+            with suppress(StorageError):  # the first error is the one to be told
+                progress.error(error.code, str(error))
+            raise
+
+
+def _say(console: Console, name: str, sentence: str) -> None:
+    """Outside a terminal nothing is wrapped: a path stays in one piece."""
+    console.print(Text.assemble((f"s3d {name}: ", "bold red"), sentence), soft_wrap=not console.is_terminal)
 
 
 def parse(name: str, words: Sequence[str]) -> Any:
@@ -96,7 +122,7 @@ def parse(name: str, words: Sequence[str]) -> Any:
     return tyro.cli(
         kind,
         prog=f"s3d {name}",
-        description=f"{VERBS[name].help.capitalize()}.",
+        description=f"{VERBS[name].help[0].upper()}{VERBS[name].help[1:]}.",
         args=rest,
         default=default,
         config=(tyro.conf.AvoidSubcommands,),
@@ -112,8 +138,10 @@ def _verb_of(words: Sequence[str]) -> str | None:
 
 
 def _usage(words: Sequence[str]) -> int:
-    """The list of verbs; exit code 0 when asked for, 2 after an unknown verb."""
-    lines = [f"  {name:<14} {verb.help}" for name, verb in VERBS.items()]
+    """The list of verbs, or of those that begin alike (`s3d models`); exit code 2 after an unknown verb."""
+    group = words[0] if words and any(name.startswith(f"{words[0]} ") for name in VERBS) else ""
+    rest = words[1:] if group else words
+    lines = [f"  {name:<14} {verb.help}" for name, verb in VERBS.items() if name.startswith(group)]
     text = "\n".join(
         [
             "usage: s3d VERB [options]   (s3d VERB --help lists them; --config FILE.json reads them)",
@@ -123,10 +151,10 @@ def _usage(words: Sequence[str]) -> int:
             "For research use only, not a medical device.",
         ]
     )
-    asked = not words or words[0] in ("-h", "--help")
+    asked = not rest or rest[0] in ("-h", "--help")
     print(text, file=sys.stdout if asked else sys.stderr)
     if not asked:
-        print(f"\ns3d: there is no verb {words[0]!r}.", file=sys.stderr)
+        print(f"\ns3d: there is no verb {f'{group} {rest[0]}'.strip()!r}.", file=sys.stderr)
     return 0 if asked else 2
 
 

@@ -102,7 +102,7 @@ def _check_autoencoder(path: Path, tensors: Mapping[str, Tensor], metadata: Mapp
         features = autoencoder.features(volume, visible)
     reconstruction = autoencoder(volume, visible)
     loss = masked_squared_error(reconstruction, volume, ~grow(visible, volume.shape))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     gradients = {name: value.grad for name, value in autoencoder.named_parameters() if value.grad is not None}
     expected_gradients, _ = without_aliases(_under("grad.", tensors))
     return {

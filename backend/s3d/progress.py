@@ -10,7 +10,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +19,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bar
 from rich.text import Text
 
+from s3d.atomic_files import storage_errors
+from s3d.errors import StorageError
+
 _SECONDS_BETWEEN_EVENTS = 0.5
 
 
@@ -26,17 +29,18 @@ class Progress:
     """Reports to a file, a terminal, both or neither. The default reports to nobody (library use, tests)."""
 
     def __init__(self, events_path: Path | None = None, console: Console | None = None) -> None:
-        """events_path: appended to, its sequence continued; console: where the bar is drawn."""
+        """events_path: appended to, its sequence continued; console: where the bar is drawn. Raises StorageError."""
         self._sequence = 0
         self._file: TextIO | None = None
         self.console = console
         if events_path is not None:
-            events_path.parent.mkdir(parents=True, exist_ok=True)
-            self._sequence = mend_last_line(events_path)
-            self._file = events_path.open("a", encoding="utf-8")
+            with storage_errors(events_path):
+                events_path.parent.mkdir(parents=True, exist_ok=True)
+                self._sequence = mend_last_line(events_path)
+                self._file = events_path.open("a", encoding="utf-8")
 
     def close(self) -> None:
-        """Flush and close the event file."""
+        """Close the event file; every event has been flushed."""
         if self._file is not None:
             self._file.close()
             self._file = None
@@ -87,17 +91,25 @@ class Progress:
         self.emit("error", code=code, message=message)
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Append one event."""
+        """Append one event. Raises StorageError, and keeps no events from then on."""
         self._sequence += 1
         if self._file is None:
             return
         event = {"sequence": self._sequence, "time": round(time.time(), 3), "kind": kind, **_without_nan(fields)}
-        self._file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
+        try:
+            with storage_errors(Path(self._file.name)):
+                self._file.write(json.dumps(event, ensure_ascii=False, allow_nan=False) + "\n")
+                self._file.flush()
+        except StorageError:
+            with suppress(OSError):  # closing flushes, which fails again
+                self.close()
+            self._file = None
+            raise
 
     def _print(self, heading: str, message: str) -> None:
         if self.console is not None:
-            self.console.print(Text.assemble((heading, "yellow"), message))
+            text = Text.assemble((heading, "yellow"), message)
+            self.console.print(text, soft_wrap=not self.console.is_terminal)
 
 
 class Stage:

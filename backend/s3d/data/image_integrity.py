@@ -1,52 +1,121 @@
-"""Whether a NIfTI file is all there: its reader silently fills what is missing, and what is NaN, with zeros."""
+"""Whether an image file is all there and undamaged: readers fill what is missing with zeros, silently.
+
+SimpleITK's NIfTI reader takes a truncated file and a wrong checksum without a word and turns NaN into 0; its MetaImage
+reader takes a damaged compressed stream; its NRRD reader notices only some. So files are looked at before reading.
+"""
 
 import gzip
-import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
+from s3d.data.nifti_header import HEADER_BYTES, VoxelBytes, parse_header
 from s3d.errors import ImageError
 
-_HEADER_BYTES = 348
-_FLOAT_TYPES = {16: "f4", 64: "f8"}
-"""NIfTI-1 codes; whole numbers are always finite."""
+_PIECE_BYTES = 1 << 20
+_GZIP_MAGIC = b"\x1f\x8b"
+_AGAIN = "Copy or export it again."
 
 
-def check_whole(path: Path) -> None:
-    """Raise ImageError if a NIfTI-1 file is shorter than its header says, its gzip stream is damaged, or a voxel is NaN
-    or infinite. Files of other kinds pass: their readers notice."""
-    if path.name.endswith(".nii.gz"):
-        _check_content(path, _unpacked(path))
-    elif path.name.endswith(".nii"):
-        _check_content(path, path.read_bytes())
+def check_header(path: Path) -> None:
+    """Raise ImageError unless a file named as NIfTI is one, GeometryError if its header has no spacing."""
+    if _is_nifti(path):
+        with _damage_named(path), _unpacked(path) as file:
+            parse_header(path, file.read(HEADER_BYTES))
 
 
-def _unpacked(path: Path) -> bytes:
-    """The content of a gzip file, every checksum checked."""
+def check_whole(path: Path, *, finite: bool = True) -> None:
+    """Raise ImageError if the file is shorter than its header says, or its compressed stream is cut or damaged.
+
+    finite: also if a voxel of a NIfTI file is NaN or infinite; elsewhere such voxels are read as they are.
+    Looks into NIfTI, and into compressed NRRD and MetaImage; the rest SimpleITK itself checks.
+    """
+    ending = path.suffix.lower()
+    with _damage_named(path):
+        if _is_nifti(path):
+            _check_nifti(path, finite)
+        elif ending == ".nrrd":
+            _check_nrrd(path)
+        elif ending == ".mha":
+            _check_metaimage(path)
+
+
+def _is_nifti(path: Path) -> bool:
+    """Whether the name says NIfTI."""
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _check_nifti(path: Path, finite: bool) -> None:
+    with _unpacked(path) as file:
+        voxels = parse_header(path, file.read(HEADER_BYTES))
+        file.seek(voxels.start)
+        found = 0
+        while piece := file.read(_PIECE_BYTES):
+            if finite and voxels.float_type is not None:
+                _check_finite(path, piece[: voxels.length - found], voxels)
+            found += len(piece)
+    if found < voxels.length:
+        raise ImageError(f"{path} is truncated: {found} of {voxels.length} bytes of voxels are there. {_AGAIN}")
+
+
+def _check_finite(path: Path, piece: bytes, voxels: VoxelBytes) -> None:
+    values = np.frombuffer(piece, voxels.float_type, count=len(piece) // np.dtype(voxels.float_type).itemsize)
+    if not np.isfinite(values).all():
+        raise ImageError(f"{path} holds NaN or infinite values. Replace them, or export the image again.")
+
+
+def _check_nrrd(path: Path) -> None:
+    """A gzip stream follows the empty line at the header's end."""
+    with path.open("rb") as file:
+        fields = set()
+        while line := file.readline().strip():
+            fields.add(line.lower().replace(b" ", b""))
+        detached = any(field.startswith((b"datafile:", b"data_file:")) for field in fields)
+        if fields & {b"encoding:gzip", b"encoding:gz"} and not detached:
+            with gzip.GzipFile(fileobj=file) as stream:
+                while stream.read(_PIECE_BYTES):
+                    pass
+
+
+def _check_metaimage(path: Path) -> None:
+    """A zlib stream follows the line ElementDataFile = LOCAL."""
+    with path.open("rb") as file:
+        fields: dict[bytes, bytes] = {}
+        while b"ElementDataFile" not in fields and (line := file.readline()):
+            key, _, value = line.partition(b"=")
+            fields[key.strip()] = value.strip()
+        if fields.get(b"CompressedData", b"").lower() == b"true" and fields.get(b"ElementDataFile") == b"LOCAL":
+            stream = zlib.decompressobj()
+            while not stream.eof and (piece := file.read(_PIECE_BYTES)):
+                stream.decompress(piece)
+            if not stream.eof:
+                raise EOFError("its compressed voxels end too early")
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[BinaryIO]:
+    with path.open("rb") as file:
+        if path.suffix.lower() != ".gz":
+            yield file
+            return
+        if file.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
+            raise ImageError(
+                f"{path} cannot be read as an image: it is not compressed, although its name ends in .gz. "
+                "Rename it to end in .nii if it is one; otherwise copy or export it again."
+            )
+        file.seek(0)
+        with gzip.GzipFile(fileobj=file) as stream:
+            yield cast(BinaryIO, stream)
+
+
+@contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """The decompressors' errors as one sentence."""
     try:
-        with gzip.open(path, "rb") as file:
-            return file.read()
+        yield
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ImageError(f"{path} is damaged or truncated ({error}). Copy or export it again.") from error
-
-
-def _check_content(path: Path, content: bytes) -> None:
-    """NIfTI-1: dim at byte 40 (int16 x 8), datatype and bitpix at 70 (int16), vox_offset at 108 (float32)."""
-    if len(content) < _HEADER_BYTES:
-        raise ImageError(f"{path} is truncated: it ends within its header. Copy or export it again.")
-    order = next((order for order in "<>" if struct.unpack_from(order + "i", content)[0] == _HEADER_BYTES), None)
-    if order is None:
-        return
-    axes, *sizes = struct.unpack_from(order + "8h", content, 40)
-    datatype, bits = struct.unpack_from(order + "2h", content, 70)
-    offset = int(struct.unpack_from(order + "f", content, 108)[0])
-    voxels = int(np.prod([max(size, 1) for size in sizes[: max(axes, 0)]], dtype=np.int64))
-    needed = offset + voxels * bits // 8
-    if len(content) < needed:
-        raise ImageError(f"{path} is truncated: {len(content)} of {needed} bytes are there. Copy or export it again.")
-    if datatype in _FLOAT_TYPES:
-        values = np.frombuffer(content, np.dtype(order + _FLOAT_TYPES[datatype]), voxels, offset)
-        if not np.isfinite(values).all():
-            raise ImageError(f"{path} holds NaN or infinite values. Replace them, or export the image again.")
+        raise ImageError(f"{path} is damaged or truncated ({error}). {_AGAIN}") from error

@@ -1,17 +1,19 @@
 """Turning arrays to LPS and back by permuting and flipping axes: no resampling, nothing lost."""
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TypeVar
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from s3d.data.image_files import Grid
+from s3d.data.grid import Grid
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
 _Z, _Y, _X = 0, 1, 2
+_DIGITS = 4
+"""Cosines that differ less count as equal; headers keep about six."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +38,12 @@ class AxisOrder:
 def axis_order_to_lps(grid: Grid) -> AxisOrder:
     """The order that makes x run to the patient's left, y to posterior, z to superior, as nearly as axes can.
 
-    An oblique grid takes the assignment whose axes lie nearest, all three together.
+    An oblique grid takes the assignment whose axes lie nearest, all three together. Where two are equally near (turned
+    by exactly 45 degrees) the axes' places in the patient decide, never their places in the file: however a head is
+    stored, it is turned to the same array.
     """
-    columns = np.reshape(grid.direction, (3, 3))  # column i is where array axis x, y, z (i = 0, 1, 2) points in LPS
-    physical, axis = linear_sum_assignment(-np.abs(columns))
-    old_of = {2 - p: 2 - a for p, a in zip(physical.tolist(), axis.tolist(), strict=True)}
-    flips = tuple(bool(columns[2 - new, 2 - old_of[new]] < 0) for new in (_Z, _Y, _X))
-    return AxisOrder((old_of[_Z], old_of[_Y], old_of[_X]), (flips[0], flips[1], flips[2]))
+    orders = (_facing_lps(grid, permutation) for permutation in permutations((_Z, _Y, _X)))
+    return max(orders, key=lambda order: _nearness(grid, order))
 
 
 def reorient_grid(grid: Grid, order: AxisOrder) -> Grid:
@@ -63,6 +64,20 @@ def reorient_grid(grid: Grid, order: AxisOrder) -> Grid:
         origin_mm=(float(origin[0]), float(origin[1]), float(origin[2])),
         direction=direction,
     )
+
+
+def _facing_lps(grid: Grid, permutation: tuple[int, ...]) -> AxisOrder:
+    """permutation with the flips that turn each axis the nearer way."""
+    columns = np.reshape(grid.direction, (3, 3))
+    z, y, x = permutation
+    flips = [bool(columns[2 - new, 2 - old] < 0) for new, old in enumerate(permutation)]
+    return AxisOrder((z, y, x), (flips[0], flips[1], flips[2]))
+
+
+def _nearness(grid: Grid, order: AxisOrder) -> tuple[float, ...]:
+    """Sum of the cosines between the turned axes and LPS; then the turned axes themselves, to decide between equals."""
+    turned = np.reshape(reorient_grid(grid, order).direction, (3, 3))
+    return tuple(np.round([np.trace(turned), *turned.flat], _DIGITS).tolist())
 
 
 def _permute(array: Array, permutation: tuple[int, int, int]) -> Array:

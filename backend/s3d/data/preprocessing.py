@@ -3,6 +3,7 @@
 Order and interpolation are those of the official pipeline; docs/decisions/preprocessing.md says where we differ.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,14 +11,17 @@ from typing import Literal
 import numpy as np
 import torch
 
-from s3d.data.image_files import Grid, Volume
+from s3d.data.grid import Grid, Volume
+from s3d.data.label_resampling import resize_labels
 from s3d.data.orientation import AxisOrder, axis_order_to_lps, reorient_grid
 from s3d.data.resampling import Triple, axis_orders, resampled_shape, resize
-from s3d.errors import GeometryError
+from s3d.errors import GeometryError, LabelError
 
 Crop = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Start and stop along each axis."""
 _SMALLEST_DEVIATION = 1e-8
+_MOST_VOXELS = 2**30
+"""Of a working grid: a metre along each axis at 1 mm. More means a spacing in another unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +59,17 @@ class Placement:
 
 
 def preprocess_image(volume: Volume, plan: PreprocessingPlan) -> tuple[np.ndarray, Placement]:
-    """float32 (channel, z, y, x) on the working grid, and the way back."""
+    """float32 (channel, z, y, x) on the working grid, and the way back; volume is left as it is.
+
+    Raises GeometryError if the image would be absurdly large on the working grid.
+    """
     order = axis_order_to_lps(volume.grid) if plan.orientation == "LPS" else AxisOrder()
     oriented = order.apply(volume.voxels)
     grid = reorient_grid(volume.grid, order)
     crop = nonzero_box(oriented)
     spacing = plan.spacing_mm or grid.spacing_mm
-    cropped = np.ascontiguousarray(_cut(oriented, crop), dtype=np.float32)
+    # A copy of its own, in one memory order: the 48 ways to store a head then give the same sums to the last bit.
+    cropped = np.array(_cut(oriented, crop), dtype=np.float32, order="C")
     depth, height, width = cropped.shape[1:]
     placement = Placement(
         native_grid=volume.grid,
@@ -72,8 +80,9 @@ def preprocess_image(volume: Volume, plan: PreprocessingPlan) -> tuple[np.ndarra
         working_shape=resampled_shape((depth, height, width), grid.spacing_mm, spacing),
         working_spacing_mm=spacing,
     )
+    _check_size(placement)
     if plan.normalization == "zscore":
-        cropped = zscore(cropped)
+        zscore(cropped)
     orders = axis_orders(grid.spacing_mm, spacing, order=3)
     resized = resize(torch.from_numpy(cropped), placement.working_shape, orders)
     return np.ascontiguousarray(resized.numpy()), placement
@@ -82,19 +91,16 @@ def preprocess_image(volume: Volume, plan: PreprocessingPlan) -> tuple[np.ndarra
 def preprocess_labels(labels_ZYX: np.ndarray, placement: Placement) -> np.ndarray:
     """int16 (z, y, x) on the working grid, the same label values: each label is resampled linearly, the largest wins.
 
-    Raises GeometryError if the labels are not on the image's native grid.
+    Raises GeometryError if the labels are not on the image's native grid, LabelError for a value beyond 16 bits.
     """
     cropped = _to_crop(labels_ZYX, placement)
-    if placement.cropped_shape == placement.working_shape:
-        return cropped.astype(np.int16)
+    low, high, limits = int(cropped.min()), int(cropped.max()), np.iinfo(np.int16)
+    if low < limits.min or high > limits.max:
+        raise LabelError(
+            f"The labels hold values from {low} to {high}; at most {limits.max} can be stored. Renumber them."
+        )
     orders = axis_orders(placement.cropped_spacing_mm, placement.working_spacing_mm, order=1)
-    largest = torch.full(placement.working_shape, -1.0)
-    result = torch.zeros(placement.working_shape, dtype=torch.int16)
-    for value in np.unique(cropped):
-        share = resize(torch.from_numpy(cropped == value)[None].float(), placement.working_shape, orders)[0]
-        wins = share > largest
-        result[wins], largest[wins] = int(value), share[wins]
-    return result.numpy()
+    return resize_labels(np.array(cropped, dtype=np.int16, order="C"), placement.working_shape, orders)
 
 
 def preprocess_mask(mask_ZYX: np.ndarray, placement: Placement) -> np.ndarray:
@@ -113,12 +119,21 @@ def nonzero_box(voxels_CZYX: np.ndarray) -> Crop:
     return box[0], box[1], box[2]
 
 
-def zscore(voxels_CZYX: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1 of each channel over the whole box (the official pipeline masks nothing)."""
-    mean = voxels_CZYX.mean(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-    deviation = voxels_CZYX.std(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
-    normal: np.ndarray = (voxels_CZYX - mean) / np.maximum(deviation, _SMALLEST_DEVIATION)
-    return normal.astype(np.float32)
+def zscore(voxels_CZYX: np.ndarray) -> None:
+    """Mean 0 and deviation 1 of each channel over the whole box (the official pipeline masks nothing), in place."""
+    for channel in voxels_CZYX:
+        channel -= channel.mean(dtype=np.float64)
+        deviation = math.sqrt(np.square(channel).mean(dtype=np.float64))
+        channel /= max(deviation, _SMALLEST_DEVIATION)
+
+
+def _check_size(placement: Placement) -> None:
+    if math.prod(placement.working_shape) > _MOST_VOXELS:
+        extent = [n * s for n, s in zip(placement.cropped_shape, placement.cropped_spacing_mm, strict=True)]
+        raise GeometryError(
+            f"The image is {' x '.join(f'{size:.4g}' for size in extent)} mm large by its header, too large for a grid "
+            f"of {placement.working_spacing_mm} mm. Check its spacing: it may be in another unit."
+        )
 
 
 def _to_crop(array_ZYX: np.ndarray, placement: Placement) -> np.ndarray:

@@ -11,12 +11,14 @@ import numpy as np
 
 
 class Stream(IntEnum):
-    """What the numbers are for. From 1 upwards: numpy fills missing entropy with zeros, so (seed, i, 0) = (seed, i)."""
+    """What the numbers are for. From 1 upwards: numpy fills missing entropy with zeros, so (seed, i, 0) = (seed, i),
+    which is what a step's own choice, the mask ratio, is drawn from."""
 
     PLACE = 1
     SPATIAL = 2
     INTENSITY = 3
     NOISE = 4
+    MASK = 5
 
 
 def generator(seed: int, number: int, stream: Stream) -> np.random.Generator:

@@ -67,6 +67,8 @@ def _encoder_weights(
     given: dict[str, Tensor], own: dict[str, torch.nn.Parameter], parent: Bundle, config: FinetuneConfig
 ) -> dict[str, Tensor]:
     taken = _matching(given, own, "encoder.", parent, except_for=STEM_WEIGHT)
+    if STEM_WEIGHT not in given:
+        raise _does_not_fit(parent, STEM_WEIGHT)
     channels, trained = own[STEM_WEIGHT].shape[1], given[STEM_WEIGHT].shape[1]
     if channels == trained:
         taken[STEM_WEIGHT] = given[STEM_WEIGHT]
@@ -92,12 +94,16 @@ def _matching(
         if not name.startswith(prefix) or name.startswith(except_for):
             continue
         if name not in given or given[name].shape != parameter.shape:
-            raise BundleError(
-                f"Model {parent.description.name!r} has no fitting weights for {name}. "
-                "Choose transfer encoder if it holds an encoder only, or another parent."
-            )
+            raise _does_not_fit(parent, name)
         taken[name] = given[name]
     return taken
+
+
+def _does_not_fit(parent: Bundle, name: str) -> BundleError:
+    remedy = "transfer encoder if it holds an encoder only, or " if name.startswith("decoder.") else ""
+    return BundleError(
+        f"Model {parent.description.name!r} has no fitting weights for {name}. Choose {remedy}another parent."
+    )
 
 
 def _head_weights(

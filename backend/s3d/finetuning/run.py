@@ -9,7 +9,6 @@ import numpy as np
 
 from s3d.atomic_files import write_json
 from s3d.bundle import SUFFIX, BundleDescription, Channel, Label, save_bundle
-from s3d.config import to_dict
 from s3d.evaluation.scores import CaseScore, case_means, write_csv
 from s3d.finetuning.config import FinetuneConfig
 from s3d.finetuning.folds import Fold, for_selection, lock_away, make_folds
@@ -21,7 +20,7 @@ from s3d.training.device import choose_device
 from s3d.training.distributed import joined_processes, wait_for_all
 from s3d.training.interruption import StopRequest
 from s3d.training.loop import Hook
-from s3d.training.record import versions
+from s3d.training.record import options_on_card, versions
 from s3d.training.state import TrainingState
 
 _FEW_CASES = 5
@@ -130,7 +129,7 @@ def _save(
         write_json(config.output / "scores.json", scores)
     record = {
         "method": "from scratch" if material.parent is None else "fine-tuned",
-        "config": to_dict(config),
+        "config": options_on_card(config),
         "strategy": dataclasses.asdict(material.strategy),
         "steps": outcome.steps,
         "cases": len(training),

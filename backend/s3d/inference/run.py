@@ -19,7 +19,9 @@ from s3d.training.device import Device, choose_device
 from s3d.training.record import versions
 
 RECORD_NAME = "segmentation.json"
+RECORD_VERSION = 1
 _LISTED = 5
+"""Bad cases quoted in the error; the record has them all."""
 
 
 def segment(config: SegmentConfig, progress: Progress | None = None) -> Path:
@@ -85,6 +87,7 @@ def _segment_case(case: InputCase, label: str, predictor: Predictor, config: Seg
 def _record(config: SegmentConfig, description: BundleDescription, device: Device) -> dict[str, Any]:
     """What holds for all cases: model, labels as the files number them, options, what computed."""
     return {
+        "schema_version": RECORD_VERSION,
         "model": {"id": description.id, "name": description.name, "licence": description.licence},
         "labels": [to_dict(label) for label in description.labels],
         "options": to_dict(config),

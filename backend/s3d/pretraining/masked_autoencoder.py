@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from s3d.data.patches import PatchBatch
+from s3d.data.sample_randomness import Stream
 from s3d.masking import draw_visible, grow, mask_grid, mask_ratio_at
 from s3d.training.losses import masked_squared_error
 
@@ -27,7 +28,7 @@ class MaskedAutoencoding:
         """
         ratio = mask_ratio_at(self.mask_ratio, self.seed, step)
         grid = mask_grid(self.patch_size, self.block)
-        return draw_visible(grid, ratio, [(self.seed, number) for number in numbers])
+        return draw_visible(grid, ratio, [(self.seed, number, Stream.MASK) for number in numbers])
 
     def loss(self, model: nn.Module, batch: PatchBatch, step: int) -> Tensor:
         """Squared error over hidden voxels that are not excluded (anonymised), pooled over batch and processes."""

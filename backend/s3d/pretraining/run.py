@@ -26,7 +26,7 @@ from s3d.training.interruption import StopRequest
 from s3d.training.loop import Hook, Surroundings, train
 from s3d.training.notices import tell_about_padding
 from s3d.training.optimizers import PROFILES
-from s3d.training.record import versions
+from s3d.training.record import options_on_card, versions
 from s3d.training.schedules import Schedule, single_stage
 from s3d.training.state import TrainingState
 
@@ -134,7 +134,7 @@ def _save(path: Path, config: PretrainConfig, state: TrainingState, store: CaseS
         mirror_axes=(0, 1, 2),
         training={
             "method": "S3D",
-            "config": to_dict(config),
+            "config": options_on_card(config),
             "steps": state.step,
             "cases": len(store.names()),
             "data_fingerprint": store.fingerprint(),

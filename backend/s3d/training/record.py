@@ -1,9 +1,24 @@
-"""What a model card says about how a model came to be."""
+"""What a model card says about how a model came to be; cards travel, so neither paths nor names of cases are in it."""
 
 import importlib.metadata
 import platform
+from pathlib import Path
+from typing import Any
+
+from s3d.config import to_dict
+from s3d.training.config import TrainingConfig
 
 _NAMED = ("s3d-backend", "torch", "numpy", "scipy", "SimpleITK", "blosc2")
+_NAMES_OF_CASES = "cases"
+
+
+def options_on_card(config: TrainingConfig) -> dict[str, Any]:
+    """The options of a run without what could name a person or a machine: paths and cases."""
+    return {
+        name: value
+        for name, value in to_dict(config).items()
+        if name != _NAMES_OF_CASES and not isinstance(getattr(config, name), Path)
+    }
 
 
 def versions() -> dict[str, str]:
