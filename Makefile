@@ -54,7 +54,7 @@ test: lint types  ## style, types and the quick tests with coverage
 	$(PYTEST) -m "not slow and not gpu" --cov --cov-report=term:skip-covered
 
 test-all: install  ## every test, the slow ones too
-	$(PYTEST) -m "not gpu"
+	$(PYTEST) -m "not gpu" --hypothesis-profile=full
 
 lint: install  ## check style, formatting and the files themselves
 	$(BIN)/ruff check .

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from s3d.errors import StorageError
 
 _REMEDIES = {
@@ -22,15 +24,32 @@ _REMEDIES = {
     errno.ENOTDIR: "A part of the path is a file, not a folder; choose another path.",
 }
 
+_ALMOST_FULL_BYTES = 2**20
+_HOLDER = ".writing-"
+
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Turn an operating-system write error below path into one sentence with a remedy."""
+    """Turn a write error below path, of the operating system or a library, into one sentence with a remedy."""
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, "Check the disk and the path.")
-        raise StorageError(f"{path} cannot be written ({error.strerror or error}). {remedy}") from error
+        raise StorageError(f"{path} cannot be written ({error.strerror or error}). {_remedy(error, path)}") from error
+    except SafetensorError as error:
+        raise StorageError(f"{path} cannot be written ({error}). {_remedy(error, path)}") from error
+
+
+def _remedy(error: Exception, path: Path) -> str:
+    """What to do; libraries that keep the error's number to themselves are helped by a look at the disk."""
+    number = getattr(error, "errno", None)
+    if number is None and _free_bytes(path) < _ALMOST_FULL_BYTES:
+        number = errno.ENOSPC
+    return _REMEDIES.get(number or 0, "Check the disk and the path.")
+
+
+def _free_bytes(path: Path) -> int:
+    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
+    return shutil.disk_usage(existing).free
 
 
 @contextmanager
@@ -41,7 +60,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        holder = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+        holder = Path(tempfile.mkdtemp(prefix=_HOLDER, dir=path.parent))
     try:
         temporary = holder / path.name
         with storage_errors(path):
@@ -50,6 +69,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
             _replace(temporary, path)
             _sync(path.parent)
     finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed writers left in folder under temporary names. Only where nobody else is writing."""
+    for holder in folder.glob(f"{_HOLDER}*"):
         shutil.rmtree(holder, ignore_errors=True)
 
 

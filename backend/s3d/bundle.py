@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -142,6 +143,8 @@ def read_description(path: Path) -> BundleDescription:
         return from_dict(BundleDescription, values, source=f"{path}/{_DESCRIPTION}")
     except ConfigError as error:
         raise BundleError(f"{error} The bundle does not fit this program; export the model again.") from error
+    except BundleError as error:
+        raise BundleError(f"{path}: {error} Export the model again.") from error
 
 
 def load_bundle(path: Path) -> Bundle:
@@ -165,14 +168,21 @@ def _read_member(path: Path, name: str) -> bytes:
         try:
             return (path / name).read_bytes()
         except OSError as error:
-            raise BundleError(f"{path} holds no readable {name}; it is not a whole model bundle.") from error
+            raise BundleError(
+                f"{path} holds no readable {name}; it is not a whole model bundle. Get it anew."
+            ) from error
     if not path.exists():
-        raise BundleError(f"There is no model bundle at {path}. Check the path; `s3d models` lists the known ones.")
+        raise BundleError(
+            f"There is no model bundle at {path}. Check the path; `s3d models list` lists the known ones."
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.namelist():
                 if PurePosixPath(member).name == name and len(PurePosixPath(member).parts) <= 2:
                     return archive.read(member)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise BundleError(f"{path} is neither a bundle folder nor a readable zip ({error}).") from error
-    raise BundleError(f"{path} holds no {name}; it is not a model bundle.")
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:  # RuntimeError: encrypted
+        raise BundleError(
+            f"{path} is damaged, or neither a bundle folder nor a readable zip ({error}). "
+            "Check the path, or get it anew."
+        ) from error
+    raise BundleError(f"{path} holds no {name}; it is not a model bundle. Check the path.")

@@ -4,6 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is slow, not wrong; a landing must not hang on luck. `make test-all` takes the profile "full".
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=25)
+settings.register_profile("full", deadline=None, derandomize=True, max_examples=200)
+settings.load_profile("quick")
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

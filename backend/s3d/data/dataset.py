@@ -76,7 +76,7 @@ def load_case(dataset: LabelledDataset, case: LabelledCase) -> tuple[Volume, np.
     labels, grid = read_labels(case.labels)
     if not same_grid(volume.grid, grid):
         raise GeometryError(
-            f"{case.labels} does not lie on the grid of {case.images[0]}: {volume.grid} against {grid}. "
+            f"{case.labels} does not lie on the grid of {case.images[0]}: {grid} against {volume.grid}. "
             "Draw or export the labels on the image's own grid."
         )
     ignore = () if dataset.ignore_value is None else (dataset.ignore_value,)

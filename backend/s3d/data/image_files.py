@@ -153,6 +153,8 @@ def from_sitk(path: Path, image: sitk.Image) -> tuple[np.ndarray, Grid]:
 
 def _read(path: Path, channels: int | None, kind: type[np.floating] | None) -> tuple[np.ndarray, Grid]:
     """(channel, z, y, x) as kind, or as stored, after every check that does not look at values."""
+    _check_readable(path)
+    check_whole(path)
     header = read_header(path)
     if channels is None and header.channels != 1:
         raise ImageError(
@@ -164,7 +166,6 @@ def _read(path: Path, channels: int | None, kind: type[np.floating] | None) -> t
             f"{path} holds {header.channels} channels, {channels} are expected. "
             "Check dataset.json, or give one file per channel."
         )
-    check_whole(path)
     try:
         image = _reader(path).Execute()
     except RuntimeError as error:
@@ -190,14 +191,8 @@ def _whole(path: Path, labels: np.ndarray) -> np.ndarray:
 
 def _reader(path: Path) -> sitk.ImageFileReader:
     """A reader that has read the header."""
-    if not path.exists():
-        raise ImageError(f"There is no image file {path}. Check the path.")
-    try:
-        check_header(path)
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read ({error.strerror or error}). Check the file.") from error
+    _check_readable(path)
+    check_header(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -209,6 +204,16 @@ def _reader(path: Path) -> sitk.ImageFileReader:
             f"{path} cannot be read as an image ({_reason(error)}). Is it complete, and does its ending fit?"
         ) from error
     return reader
+
+
+def _check_readable(path: Path) -> None:
+    if not path.exists():
+        raise ImageError(f"There is no image file {path}. Check the path.")
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror or error}). Check the file.") from error
 
 
 def _to_sitk(array_ZYX: np.ndarray, grid: Grid) -> sitk.Image:

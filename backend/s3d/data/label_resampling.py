@@ -38,11 +38,13 @@ def resize_labels(labels_ZYX: np.ndarray, shape: Triple, orders: Triple) -> np.n
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values that occur, 0 first, the others ascending; and for each voxel the index of its value."""
-    occurring = np.flatnonzero(np.bincount(labels.ravel().astype(np.int64) - int(labels.min()))) + int(labels.min())
+    lowest = min(0, int(labels.min()))
+    places = labels.astype(np.int32) - lowest
+    occurring = np.flatnonzero(np.bincount(places.ravel())) + lowest
     values = np.concatenate([[0], occurring[occurring != 0]])
-    table = np.zeros(int(values.max()) - int(values.min()) + 1, np.int32)
-    table[values - int(values.min())] = np.arange(len(values))
-    return values, table[labels - int(values.min())]
+    table = np.zeros(int(values.max()) - lowest + 1, np.int32)
+    table[values - lowest] = np.arange(len(values))
+    return values, table[places]
 
 
 def _share(mask: np.ndarray, box: _Box, matrices: Sequence[np.ndarray]) -> tuple[np.ndarray, _Box]:

@@ -15,7 +15,7 @@ from s3d.data.grid import Grid, Volume
 from s3d.data.label_resampling import resize_labels
 from s3d.data.orientation import AxisOrder, axis_order_to_lps, reorient_grid
 from s3d.data.resampling import Triple, axis_orders, resampled_shape, resize
-from s3d.errors import GeometryError, LabelError
+from s3d.errors import ConfigError, GeometryError, LabelError
 
 Crop = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Start and stop along each axis."""
@@ -34,6 +34,10 @@ class PreprocessingPlan:
     """Working grid (z, y, x); none keeps the volume's own."""
     normalization: Literal["zscore", "none"] = "zscore"
     """Mean 0 and deviation 1 over the cropped volume, each channel by itself."""
+
+    def __post_init__(self) -> None:
+        if self.spacing_mm is not None and not all(0 < value < math.inf for value in self.spacing_mm):
+            raise ConfigError(f"spacing_mm is {self.spacing_mm}; each value must be above 0.")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Which cases train and which judge: folds that keep a patient on one side, and locked hold-out cases."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,44 +33,70 @@ def read_patients(path: Path | None, cases: Sequence[str]) -> dict[str, str]:
         ) from error
     if not rows or not {"case", "patient"} <= set(rows[0]):
         raise DatasetError(f"{path} needs a first line `case,patient` and a line per case.")
-    patients = {row["case"]: row["patient"] for row in rows}
+    patients = {row["case"]: row["patient"] for row in rows if row["patient"]}
     missing = sorted(set(cases) - set(patients))
     if missing:
         raise DatasetError(f"{path} names no patient for case {missing[0]!r}; add a line for each of the cases.")
     return {case: patients[case] for case in cases}
 
 
-def make_folds(patients: Mapping[str, str], folds: int, seed: int) -> list[Fold]:
+def make_folds(patients: Mapping[str, str], folds: int, seed: int, learnt: Collection[str] = ()) -> list[Fold]:
     """Split cases into folds by patient; under 6 patients, or with fewer than `folds`, each patient is a fold.
 
-    patients: patient by case. Every case judges in exactly one fold. Raises DatasetError with fewer than 2 patients.
+    patients: patient by case; learnt: cases that taught the parent: their patients train in every fold and judge in
+    none. Every other case judges in exactly one fold. Raises DatasetError if nobody could train or judge.
     """
-    groups = sorted(set(patients.values()))
-    if len(groups) < 2:
+    if len(set(patients.values())) < 2:
         raise DatasetError("A cross-validation needs cases of at least 2 patients; choose folds 0.")
+    groups = _judges(patients, learnt)
     count = len(groups) if len(groups) < LEAVE_ONE_OUT_BELOW else min(folds, len(groups))
     shuffled = [groups[index] for index in np.random.default_rng([seed, 1]).permutation(len(groups))]
     return [_fold(patients, set(shuffled[number::count])) for number in range(count)]
 
 
-def lock_away(patients: Mapping[str, str], hold_out: int, seed: int) -> Fold:
-    """Set hold_out patients aside to judge, the same ones for the same seed.
+def lock_away(patients: Mapping[str, str], hold_out: int, seed: int, learnt: Collection[str] = ()) -> Fold:
+    """Set hold_out patients aside to judge, the same ones for the same seed; none that taught the parent.
 
-    Raises DatasetError if none would be left to train on.
+    Raises DatasetError if there are too few, or none would be left to train on.
     """
-    groups = sorted(set(patients.values()))
-    if hold_out >= len(groups):
+    groups = _judges(patients, learnt)
+    everyone = len(set(patients.values()))
+    if hold_out >= everyone:
         raise DatasetError(
-            f"hold_out {hold_out} would leave nothing to train on: there are {len(groups)} patients. Choose fewer."
+            f"hold_out {hold_out} would leave nothing to train on: there are {everyone} patients. Choose fewer."
+        )
+    if hold_out > len(groups):
+        raise DatasetError(
+            f"hold_out is {hold_out}, but only {len(groups)} patients have not trained the parent already. "
+            "Choose fewer, or add cases."
         )
     order = np.random.default_rng([seed, 2]).permutation(len(groups))
     return _fold(patients, {groups[index] for index in order[:hold_out]})
 
 
 def for_selection(training: Sequence[str], patients: Mapping[str, str], seed: int) -> Fold:
-    """Set a fifth of the training patients (at least one) aside to choose the best checkpoint."""
+    """Set a fifth of the training patients (at least one) aside to choose the best checkpoint.
+
+    Raises DatasetError if there is one patient only.
+    """
     own = {case: patients[case] for case in training}
-    return lock_away(own, max(1, len(set(own.values())) // 5), seed)
+    count = len(set(own.values()))
+    if count < 2:
+        raise DatasetError(
+            "One training patient cannot both train and choose the best checkpoint; choose selection last."
+        )
+    return lock_away(own, max(1, count // 5), seed)
+
+
+def _judges(patients: Mapping[str, str], learnt: Collection[str]) -> list[str]:
+    """Patients none of whose cases taught the parent."""
+    groups = sorted(set(patients.values()) - {patients[case] for case in learnt})
+    if not groups:
+        raise DatasetError(
+            "All these cases have trained the parent already, so a score on them would mean nothing. Add new cases, or "
+            "choose folds 0 and hold_out 0."
+        )
+    return groups
 
 
 def _fold(patients: Mapping[str, str], judging: set[str]) -> Fold:

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from s3d.atomic_files import write_json
 from s3d.config import to_dict
 from s3d.data.augmentation_config import FINETUNING, NONE, QUICK, AugmentationConfig
 from s3d.data.patches import PatchSampler
@@ -20,7 +18,7 @@ from s3d.finetuning.initial_weights import TransferReport, initial_network
 from s3d.finetuning.material import Material
 from s3d.finetuning.segmentation_task import SegmentationTask
 from s3d.finetuning.strategies import schedule_of
-from s3d.finetuning.time_budget import LONGEST_TRIAL, steps_within
+from s3d.finetuning.time_budget import LONGEST_TRIAL, StepsRecord, steps_within
 from s3d.progress import Progress
 from s3d.training.checkpoint import Checkpoint
 from s3d.training.device import Device
@@ -33,7 +31,7 @@ from s3d.training.state import TrainingState
 
 _FREE_TO_CHANGE = {
     "output", "dataset", "device", "cpu_threads", "reader_threads", "log_every", "save_every", "accumulate",
-    "folds", "hold_out", "patients", "tolerance_mm", "minutes", "name", "parent",
+    "folds", "hold_out", "patients", "tolerance_mm", "name", "parent",
 }  # fmt: skip
 _VALIDATIONS = 10
 
@@ -55,6 +53,8 @@ class Outcome:
     weights: dict[str, Tensor]
     steps: int
     transfer: TransferReport
+    mirror_axes: tuple[int, ...]
+    """Axes along which training patches were mirrored."""
 
 
 def train_on(
@@ -89,7 +89,7 @@ def train_on(
         sampler = _sampler(cases, material, config)
         tell_about_padding(sampler, material.patch_size, workplace.progress)
         train(state, _batches_of(sampler, config, workplace.device), task.loss, schedule, config, around)
-    return Outcome(state.result(), state.step, report)
+    return Outcome(state.result(), state.step, report, _augmentation(config, material.mirror_axes).mirror_axes)
 
 
 def _augmentation(config: FinetuneConfig, mirror_axes: tuple[int, ...]) -> AugmentationConfig:
@@ -128,20 +128,32 @@ def _steps(
     """config.steps, or what fits into config.minutes; decided once per run and kept beside its checkpoint."""
     if config.minutes is None:
         return config.steps
-    record = folder / "steps.json"
-    if not record.exists():
-        trial = dataclasses.replace(config, steps=1, accumulate=1)
-        numbers = sample_numbers(trial, workplace.processes, 0, LONGEST_TRIAL)
-        state = TrainingState.start(copy.deepcopy(model), PROFILES["quick"], workplace.device)
-        task = SegmentationTask(material.label_values)
-        sampler = _sampler(cases, material, trial)
-        with closing(_batches_of(sampler, trial, workplace.device)(numbers)) as batches:
-            fitting = steps_within(config.minutes, state, batches, task.loss, trial, workplace.device)
-        steps = least_of_processes(min(fitting, config.steps), workplace.device.torch_device)
+    record = StepsRecord(folder / "steps.json", config.minutes, config.steps)
+    steps = record.read()
+    if steps is None:
+        steps = _fitting_steps(config.minutes, cases, material, config, model, workplace)
         if workplace.processes.is_first:
-            write_json(record, {"steps": steps, "minutes": config.minutes})
-        return steps
-    return int(json.loads(record.read_text(encoding="utf-8"))["steps"])
+            record.write(steps)
+    return steps
+
+
+def _fitting_steps(
+    minutes: float,
+    cases: Sequence[str],
+    material: Material,
+    config: FinetuneConfig,
+    model: nn.Module,
+    workplace: Workplace,
+) -> int:
+    """Steps that fit, as slow as on the slowest process; config.steps at most."""
+    trial = dataclasses.replace(config, steps=LONGEST_TRIAL)
+    numbers = sample_numbers(trial, workplace.processes, 0, LONGEST_TRIAL)
+    state = TrainingState.start(copy.deepcopy(model), PROFILES[trial.resolved_profile], workplace.device)
+    task = SegmentationTask(material.label_values)
+    sampler = _sampler(cases, material, trial)
+    with closing(_batches_of(sampler, trial, workplace.device)(numbers)) as batches:
+        fitting = steps_within(minutes, state, batches, task.loss, trial, workplace.device)
+    return least_of_processes(min(fitting, config.steps), workplace.device.torch_device)
 
 
 def _identity(config: FinetuneConfig, material: Material, cases: Sequence[str]) -> dict[str, object]:
@@ -149,9 +161,10 @@ def _identity(config: FinetuneConfig, material: Material, cases: Sequence[str]) 
     options = {key: value for key, value in to_dict(config).items() if key not in _FREE_TO_CHANGE}
     return options | {
         "cases": sorted(cases),
+        "labels": material.dataset.labels,
         "patch_size": list(material.patch_size),
         "parent": None if material.parent is None else material.parent.description.id,
-        "data_fingerprint": material.store.fingerprint(),
+        "data_fingerprint": material.store.fingerprint(cases),
     }
 
 

@@ -150,13 +150,13 @@ class Predictor:
         return choose_device("cpu", "fp32" if self._device.precision == "fp32" else "auto")
 
 
-def check_channels(given: int, description: BundleDescription) -> None:
-    """Raises BundleError naming both numbers unless the model takes so many channels."""
+def check_channels(given: int, description: BundleDescription, has: str = "The image has") -> None:
+    """Raises BundleError naming both numbers unless the model takes so many channels. has: whose they are."""
     wanted = len(description.channels)
     if given != wanted:
         names = ", ".join(channel.name for channel in description.channels)
         raise BundleError(
-            f"The image has {given} channel{'s' * (given != 1)}, but model {description.name!r} takes {wanted} "
+            f"{has} {given} channel{'s' * (given != 1)}, but model {description.name!r} takes {wanted} "
             f"({names}). Give exactly these, in this order, or choose another model."
         )
 

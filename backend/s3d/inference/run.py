@@ -72,7 +72,7 @@ def _segment_case(case: InputCase, label: str, predictor: Predictor, config: Seg
             "add the file or rename the others."
         )
     given = len(case.images) if len(case.images) > 1 else read_header(case.images[0]).channels
-    check_channels(given, predictor.description)
+    check_channels(given, predictor.description, _has(case.images))
     volume = read_channels(case.images, given)
     result = predictor.segment(volume, probabilities=config.probabilities, name=label)
     entry = {"name": case.name, "images": [str(image) for image in case.images], "labels": case.result.name}
@@ -82,6 +82,12 @@ def _segment_case(case: InputCase, label: str, predictor: Predictor, config: Seg
         entry["probabilities"] = f"{path.parent.name}/{path.name}"
     write_labels(case.result, result.labels, result.grid)
     return {**entry, "notes": list(result.notes), "seconds": round(time.perf_counter() - began, 2)}
+
+
+def _has(images: Sequence[Path]) -> str:
+    """Subject and verb of a sentence on a case's files."""
+    others = len(images) - 1
+    return f"{images[0]} and {others} more file{'s' * (others > 1)} have" if others else f"{images[0]} has"
 
 
 def _record(config: SegmentConfig, description: BundleDescription, device: Device) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from s3d.atomic_files import atomic_path
+from s3d.atomic_files import atomic_path, remove_leftovers
 from s3d.errors import CheckpointError
 from s3d.training.state import TrainingState
 
@@ -53,6 +53,10 @@ class Checkpoint:
         self._check(record)
         _unflatten(state, tensors, record["scalars"])
         return True
+
+    def clean_up(self) -> None:
+        """Remove half-written checkpoints that a killed run left beside this one; each is as large as a whole one."""
+        remove_leftovers(self.path.parent)
 
     def _check(self, record: dict[str, Any]) -> None:
         if record.get("schema") != _SCHEMA:

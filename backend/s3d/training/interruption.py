@@ -2,12 +2,14 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 CANCEL_FILE = "cancel"
+SAME_PRESS_SECONDS = 1.0
 
 
 class StopRequest:
@@ -30,15 +32,24 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals(request: StopRequest) -> Iterator[None]:
-    """The first Ctrl-C or termination signal sets the request; a second one stops at once. Main thread only."""
+    """Ctrl-C or a termination signal sets the request; Ctrl-C again, a second or more later, stops at once.
+
+    A repetition within that second is the same press: the terminal signals all processes, and torchrun or the demo then
+    passes the signal on to its children once more. In the main thread only; in others nothing happens.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    first_press: float | None = None
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        if request.is_set:
+    def ask(number: int, _frame: FrameType | None) -> None:
+        nonlocal first_press
+        now = time.monotonic()
+        if first_press is None:
+            first_press = now
+            request.set()
+        elif number == signal.SIGINT and now - first_press >= SAME_PRESS_SECONDS:
             raise KeyboardInterrupt
-        request.set()
 
     previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -17,7 +17,7 @@ from s3d.training.checkpoint import Checkpoint
 from s3d.training.config import TrainingConfig
 from s3d.training.device import Device, is_out_of_memory, memory_in_use_mb
 from s3d.training.distributed import Processes, any_process, sum_gradients
-from s3d.training.interruption import StopRequest
+from s3d.training.interruption import StopRequest, stop_on_signals
 from s3d.training.optimizers import set_learning_rate
 from s3d.training.schedules import Schedule
 from s3d.training.state import TrainingState
@@ -61,17 +61,19 @@ def train(
     config: TrainingConfig,
     around: Surroundings,
 ) -> None:
-    """Optimise until the schedule ends; a state that was restored goes on where it stood.
+    """Optimise until the schedule ends; a state that was restored goes on where it stood. Ctrl-C asks it to stop.
 
     Raises TrainingDivergedError after more than 20 skipped steps in a row, InterruptedRunError when asked to stop (a
     checkpoint has been written), OutOfMemoryError naming what to make smaller.
     """
+    if around.processes.is_first:
+        around.checkpoint.clean_up()
     numbers = sample_numbers(config, around.processes, state.step, schedule.steps)
     meter = _Meter(config, around, state.step)
     if 0 < state.step < schedule.steps:
         _thaw(state, schedule)
     bar_of = around.progress.stage(around.title, schedule.steps, state.step)
-    with bar_of as bar, closing(batches_of(numbers)) as batches:
+    with stop_on_signals(around.stop), bar_of as bar, closing(batches_of(numbers)) as batches:
         while state.step < schedule.steps:
             stage, within = schedule.stage_at(state.step)
             if within == 0:

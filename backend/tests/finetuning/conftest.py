@@ -41,7 +41,7 @@ def write_dataset(
         drawn = np.zeros(image.shape[1:], np.int16)
         for order, (label, value) in enumerate(labels.items()):
             if label != "ignore":
-                low = random.integers(1, 4, 3) + (0, 0, 7 * (order % 2))
+                low = random.integers(1, 4, 3) + np.array((0, 0, 7 * (order % 2)))
                 box = tuple(slice(start, start + size) for start, size in zip(low, (11, 9, 6), strict=True))
                 drawn[box] = value
                 image[:, *box] += 60 * (order + 1)

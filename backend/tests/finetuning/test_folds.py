@@ -72,7 +72,12 @@ def test_patients_are_read_from_a_table(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("case;patient\na;p\n", "needs a first line"), ("case,patient\nz,p\n", "no patient for case 'a'")],
+    [
+        ("case;patient\na;p\n", "needs a first line"),
+        ("case,patient\nz,p\n", "no patient for case 'a'"),
+        ("case,patient\na,\n", "no patient for case 'a'"),
+        ("case,patient\na\nb,p\n", "no patient for case 'a'"),
+    ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, text: str, message: str) -> None:
     table = tmp_path / "patients.csv"
@@ -84,3 +89,32 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, text: str, message
 def test_a_missing_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"patients\.csv cannot be read"):
         read_patients(tmp_path / "patients.csv", ["a"])
+
+
+@given(patients_by_case, st.integers(2, 8), st.integers(0, 3), st.data())
+def test_cases_that_taught_the_parent_train_in_every_fold_and_never_judge(
+    patients: dict[str, str], folds: int, seed: int, data: st.DataObject
+) -> None:
+    learnt = data.draw(st.sets(st.sampled_from(sorted(patients))))
+    taught = {patients[case] for case in learnt}
+    new = [case for case in sorted(patients) if patients[case] not in taught]
+    if not new:
+        with pytest.raises(DatasetError, match="have trained the parent already"):
+            make_folds(patients, folds, seed, learnt)
+        return
+    made = make_folds(patients, folds, seed, learnt)
+    assert sorted(case for fold in made for case in fold.judging) == new
+    assert all(set(learnt) <= set(fold.training) for fold in made)
+
+
+def test_locked_cases_are_new_to_the_parent() -> None:
+    patients = {f"case{i}": f"case{i}" for i in range(5)}
+    fold = lock_away(patients, 2, 0, learnt=("case0", "case1", "case2"))
+    assert fold.judging == ("case3", "case4")
+    with pytest.raises(DatasetError, match="hold_out is 3, but only 2 patients have not trained the parent already"):
+        lock_away(patients, 3, 0, learnt=("case0", "case1", "case2"))
+
+
+def test_one_patient_cannot_choose_its_own_checkpoint() -> None:
+    with pytest.raises(DatasetError, match="One training patient .* choose selection last"):
+        for_selection(("a", "b"), {"a": "p", "b": "p", "c": "q"}, seed=0)

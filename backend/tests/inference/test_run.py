@@ -182,7 +182,7 @@ def test_a_wrong_number_of_channels_names_both_numbers_and_the_channels(make_bun
     with pytest.raises(BundleError, match=r"has 1 channel, but model 'toy' takes 2 \(T1, FLAIR\)"):
         segment(options(two, image, tmp_path / "out"))
     other = write_image(tmp_path / "b.nii.gz")
-    with pytest.raises(BundleError, match=r"has 2 channels, but model 'toy' takes 1 \(T1\)"):
+    with pytest.raises(BundleError, match=r"have 2 channels, but model 'toy' takes 1 \(T1\)"):
         segment(options(model, [image, other], tmp_path / "out"))
     with pytest.raises(BundleError, match=r"has 3 channels, but model 'toy' takes 2"):
         segment(options(two, write_image(tmp_path / "c.nii.gz", channels=3), tmp_path / "out"))

@@ -52,10 +52,10 @@ def s3d(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def refused(s3d: Callable[..., Ended]) -> Callable[..., str]:
-    """Runs a command that must end with one sentence and exit code 2; returns the sentence."""
+    """Runs a command (verb first) that must end with one sentence and exit code 2; returns the sentence."""
 
     def run(*words: object) -> str:
-        ended = s3d(*words)
+        ended = s3d(*str(words[0]).split(), *words[1:])
         assert ended.code == 2, ended
         assert ended.out == ""
         assert "Traceback" not in ended.err

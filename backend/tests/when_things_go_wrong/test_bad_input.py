@@ -55,12 +55,13 @@ def four_dimensional(path: Path, dataset) -> None:
     dataset.write(path, dataset.intensities(shape=(2, 12, 14, 16)))
 
 
+AGAIN = r"(Copy|export) it again\."
 DAMAGES = {
-    truncate: r"(damaged|truncated).*(Copy|export) it again\.",
-    flip_bytes: r"(damaged|truncated|cannot be read).*(Copy|export) it again\.",
-    truncate_inside: r"truncated: .*(Copy|export) it again\.",
-    empty: r"cannot be read.*(export it again|complete).*[.?]",
-    text: r"cannot be read.*(export it again|complete).*[.?]",
+    truncate: f"is damaged or truncated .*{AGAIN}",
+    flip_bytes: f"(is damaged|cannot be read) .*({AGAIN}|Is it complete.*\\?)",
+    truncate_inside: f"is truncated: .*{AGAIN}",
+    empty: f"cannot be read .*({AGAIN}|Is it complete.*\\?)",
+    text: f"cannot be read .*({AGAIN}|Is it complete.*\\?)",
 }
 UNUSABLE = DAMAGES | {
     holding(float("nan")): r"holds NaN or infinite values\. Replace them, or export the image again\.",
@@ -89,3 +90,75 @@ def test_segmenting_refuses_an_image_it_cannot_use(dataset, refused, make_model,
     sentence = refused("segment", "--model", make_model(), "--input", dataset.image(), "--output", tmp_path / "out")
     assert says(sentence, dataset.image(), rest), sentence
     assert files_in(tmp_path / "out") == set()
+
+
+def test_a_case_stored_before_the_bad_one_is_whole_and_kept(dataset, s3d, refused, finetuning, files_in, tmp_path):
+    good = dataset.image("b").read_bytes()
+    truncate(dataset.image("b"), dataset)
+    assert "Case 'b': " in refused(*finetuning)
+    kept = files_in(tmp_path / "run" / "store")
+    assert kept == {"store.json", *(f"cases/a/{name}" for name in ("case.json", "image.b2nd", "labels.b2nd", "foreground.npy"))}
+    written = (tmp_path / "run" / "store" / "cases" / "a" / "image.b2nd").stat().st_mtime_ns
+    dataset.image("b").write_bytes(good)
+    assert s3d(*finetuning).code == 0
+    assert (tmp_path / "run" / "store" / "cases" / "a" / "image.b2nd").stat().st_mtime_ns == written
+
+
+def other_shape(path: Path, dataset) -> None:
+    dataset.write(path, dataset.some_labels()[:, :, :-1])
+
+
+def elsewhere(path: Path, dataset) -> None:
+    dataset.write(path, dataset.some_labels(), origin_mm=(0, 0, 3))
+
+
+def unknown_value(path: Path, dataset) -> None:
+    dataset.write(path, dataset.some_labels() * 3)
+
+
+def fractional(path: Path, dataset) -> None:
+    dataset.write(path, dataset.some_labels() / np.float32(4))
+
+
+def several_label_volumes(path: Path, dataset) -> None:
+    dataset.write(path, np.stack([dataset.some_labels()] * 2))
+
+
+BAD_LABELS = {
+    other_shape: r"does not lie on the grid of \S+: .*12 x 14 x 15 .* against 12 x 14 x 16 .* grid\.",
+    elsewhere: r"does not lie on the grid of \S+: .*from \(0, 0, 3\) mm against .* grid\.",
+    unknown_value: r"holds the label value 3, 6, which \S+dataset\.json does not name\. Add it there.*\.",
+    fractional: r"holds the value 0\.25; labels are whole numbers\. .*\?",
+    several_label_volumes: FOUR_DIMENSIONAL,
+    **DAMAGES,
+    remove: "",
+}
+
+
+@pytest.mark.parametrize(("spoil", "rest"), BAD_LABELS.items())
+def test_fine_tuning_refuses_labels_it_cannot_use(dataset, refused, finetuning, files_in, tmp_path, spoil, rest):
+    spoil(dataset.labels(), dataset)
+    sentence = refused(*finetuning)
+    if spoil is remove:
+        assert f"Case 'a' has an image but no {dataset.labels()}. Add it, or take the case out." in sentence
+        assert files_in(tmp_path / "run") == {"events.jsonl"}
+    else:
+        assert says(sentence, dataset.labels(), rest), sentence
+        assert files_in(tmp_path / "run") == {"events.jsonl", "store/store.json"}
+
+
+@pytest.mark.parametrize(("spoil", "rest"), BAD_LABELS.items())
+def test_scoring_refuses_predictions_it_cannot_use(dataset, refused, files_in, tmp_path, spoil, rest):
+    predictions = tmp_path / "predictions"
+    for case in ("a", "b"):
+        dataset.write(predictions / f"{case}.nii.gz", dataset.some_labels())
+    spoil(predictions / "a.nii.gz", dataset)
+    references = dataset.folder / "labelsTr"
+    sentence = refused(
+        "evaluate", "--predictions", predictions, "--references", references, "--output", tmp_path / "scores"
+    )
+    if spoil is remove:
+        assert f"{predictions} holds no prediction for a. Segment these cases, or count them as failures" in sentence
+    else:
+        assert says(sentence, predictions / "a.nii.gz", rest), sentence
+    assert files_in(tmp_path / "scores") == set()
