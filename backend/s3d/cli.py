@@ -93,7 +93,7 @@ def _run(name: str, words: Sequence[str]) -> int:
         console.print(traceback.format_exc(), markup=False, highlight=False)
         _say(console, name, "this is our fault. Please report it with the lines above.")
         return 1
-    if result is not None:
+    if result is not None and _is_first_process():
         print(result)
     return 0
 
@@ -165,9 +165,13 @@ def _load(place: str) -> Any:
 
 def _progress(config: Any, console: Console) -> Progress:
     """Long runs keep their events in their folder; of several processes (torchrun) only the first reports."""
-    if os.environ.get("RANK", "0") != "0":
+    if not _is_first_process():
         return Progress()
     return Progress(config.output / "events.jsonl" if getattr(config, "keeps_events", False) else None, console)
+
+
+def _is_first_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:

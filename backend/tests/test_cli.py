@@ -26,6 +26,18 @@ def test_an_unknown_verb_is_wrong_use(capsys: pytest.CaptureFixture[str]) -> Non
     assert "no verb 'fly'" in capsys.readouterr().err
 
 
+def test_a_word_that_begins_several_verbs_lists_those(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models"]) == 0
+    shown = capsys.readouterr().out
+    assert [line.split()[:2] for line in shown.splitlines() if line.startswith("  ")] == [
+        ["models", "list"],
+        ["models", "show"],
+        ["models", "import"],
+    ]
+    assert cli.main(["models", "fly"]) == 2
+    assert "no verb 'models fly'" in capsys.readouterr().err
+
+
 def test_options_are_the_fields_of_the_config() -> None:
     parsed = cli.parse(
         "finetune", ["--dataset", "d", "--output", "o", "--patch-size", "32", "48", "32", "--folds", "3"]
@@ -64,7 +76,6 @@ def test_wrong_use_is_one_sentence_and_exit_code_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "1000")
     assert cli.main(words) == 2
     shown = capsys.readouterr().err
     assert message in shown
@@ -84,6 +95,8 @@ def test_an_unknown_option_is_exit_code_2(capsys: pytest.CaptureFixture[str]) ->
         (UserError("the disk is full"), 2, "the disk is full"),
         (S3DError("numbers differ"), 1, "numbers differ"),
         (ZeroDivisionError("division by zero"), 1, "our fault"),
+        (MemoryError(), 2, "Memory ran out. Close other programs"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), 2, "Memory ran out. Close other programs"),
         (KeyboardInterrupt(), 130, "stopped"),
     ],
 )
@@ -110,6 +123,20 @@ def test_only_the_first_of_several_processes_reports(tmp_path: Path, monkeypatch
     monkeypatch.setenv("RANK", "1")
     cli.main(["finetune", "--dataset", str(tmp_path / "nowhere"), "--output", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+def test_a_long_sentence_is_not_broken_outside_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert cli.main(["models", "show", "--model", f"/{'long' * 40}/[red]model.s3dmodel"]) == 2
+    assert f"/{'long' * 40}/[red]model.s3dmodel" in capsys.readouterr().err
+
+
+def test_help_keeps_the_names_of_things(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["pretrain", "--help"])
+    assert "Self-supervised pre-training (S3D)." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("verb", sorted(cli.VERBS))

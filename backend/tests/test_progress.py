@@ -1,9 +1,13 @@
 """Events: numbered without gaps, whole lines, continued after a kill."""
 
+import errno
+import io
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
+from s3d.errors import StorageError
 from s3d.progress import Progress, read_events
 
 
@@ -63,3 +67,34 @@ def test_a_stage_may_run_within_another(tmp_path: Path) -> None:
             inner.advance()
             outer.advance()
     assert "Score" in (tmp_path / "terminal").read_text()
+
+
+def test_a_disk_that_fills_up_is_told_once_and_the_file_stays_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    progress = Progress(tmp_path / "events.jsonl")
+    progress.note("before")
+    progress.close()
+    half = '{"sequence": 2, "ti'
+
+    class Full(io.StringIO):
+        name = str(tmp_path / "events.jsonl")
+
+        def flush(self) -> None:
+            with (tmp_path / "events.jsonl").open("a") as file:
+                file.write(half)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def close(self) -> None:
+            self.flush()
+
+    monkeypatch.setattr(progress, "_file", Full())
+    with pytest.raises(StorageError, match=r"events\.jsonl cannot be written .* free some space"):
+        progress.note("after")
+    progress.note("nobody hears this")
+    progress.close()
+    assert [event["message"] for event in read_events(tmp_path / "events.jsonl")] == ["before"]
+    again = Progress(tmp_path / "events.jsonl")
+    again.note("with room again")
+    again.close()
+    assert [event["sequence"] for event in read_events(tmp_path / "events.jsonl")] == [1, 2]

@@ -1,6 +1,5 @@
 """Two trainings at once, each in its own process on its share of the cores, watched through their events."""
 
-import json
 import os
 import subprocess
 import sys
@@ -8,32 +7,42 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from s3d.atomic_files import write_json
+from s3d.atomic_files import storage_errors, write_json
 from s3d.config import to_dict
-from s3d.errors import S3DError, UserError
+from s3d.errors import InterruptedRunError, OutOfMemoryError, S3DError, UserError
 from s3d.finetuning.config import FinetuneConfig
 from s3d.progress import Progress, Stage, read_events
+from s3d.training.interruption import StopRequest, stop_on_signals
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+_KILLED = -9
+"""What Linux does to the largest process when memory runs out."""
 
 
 def finetune_side_by_side(configs: Sequence[FinetuneConfig], title: str, progress: Progress) -> None:
-    """Run `s3d finetune` once per config, all at the same time. Raises what the first failing one said."""
+    """Run `s3d finetune` once per config, all at the same time; the same call goes on where they stopped.
+
+    When one fails, the others are stopped too. Raises what it said, or InterruptedRunError after Ctrl-C.
+    """
+    stop = StopRequest()
     running = [_start(config) for config in configs]
     try:
-        with progress.stage(title, sum(config.steps for config in configs)) as bar:
-            while any(process.poll() is None for process in running):
+        with stop_on_signals(stop), progress.stage(title, sum(config.steps for config in configs)) as bar:
+            while not stop.is_set and _failed(running) is None and any(process.poll() is None for process in running):
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
                 _show(bar, configs)
             _show(bar, configs)
+            failed = _failed(running)
     finally:
-        for process in running:
-            if process.poll() is None:
-                process.terminate()
-            process.wait()
-    for process, config in zip(running, configs, strict=True):
-        if process.returncode:
-            _raise_failure(config, process.returncode)
+        _end(running)
+    if stop.is_set:
+        done = sum(steps_done(config.output / "events.jsonl", "Train") for config in configs)
+        raise InterruptedRunError(
+            f"Stopped after {done} of {sum(config.steps for config in configs)} steps of both trainings; "
+            f"the same command goes on from their checkpoints in {configs[0].output.parent}."
+        )
+    if failed is not None:
+        _raise_failure(configs[failed], running[failed].returncode)
 
 
 def steps_done(events_path: Path, stage: str) -> int:
@@ -49,8 +58,23 @@ def _start(config: FinetuneConfig) -> "subprocess.Popen[bytes]":
     write_json(file, to_dict(config))
     command = [sys.executable, "-m", "s3d.cli", "finetune", "--config", str(file)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(config.cpu_threads or 1)}
-    with (config.output / "log.txt").open("ab") as log:
+    path = config.output / "log.txt"
+    with storage_errors(path), path.open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
+
+
+def _failed(running: Sequence["subprocess.Popen[bytes]"]) -> int | None:
+    """Which one has ended with an error."""
+    return next((number for number, process in enumerate(running) if process.poll()), None)
+
+
+def _end(running: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Ask those that still run to stop, and wait until each has written its checkpoint."""
+    for process in running:
+        if process.poll() is None:
+            process.terminate()
+    for process in running:
+        process.wait()
 
 
 def _show(bar: Stage, configs: Sequence[FinetuneConfig]) -> None:
@@ -60,7 +84,13 @@ def _show(bar: Stage, configs: Sequence[FinetuneConfig]) -> None:
 
 def _raise_failure(config: FinetuneConfig, returncode: int) -> None:
     events = config.output / "events.jsonl"
-    said = [event for event in (read_events(events) if events.exists() else []) if event["kind"] == "error"]
-    message = f"{config.name} failed: {said[-1]['message'] if said else json.dumps(returncode)}"
-    kind = UserError if returncode == UserError.exit_code else S3DError
-    raise kind(f"{message} (log: {config.output / 'log.txt'})")
+    last = read_events(events)[-1] if events.exists() else {}
+    if last.get("kind") == "error":
+        reason = last["message"]
+    elif returncode == _KILLED:
+        reason = "The system ended it, most likely because memory ran out. Close other programs and start again."
+    else:
+        reason = f"It ended with code {returncode}."
+    kinds = {UserError.exit_code: UserError, InterruptedRunError.exit_code: InterruptedRunError}
+    kind = OutOfMemoryError if returncode == _KILLED else kinds.get(returncode, S3DError)
+    raise kind(f"{config.name} failed: {reason} (log: {config.output / 'log.txt'})")

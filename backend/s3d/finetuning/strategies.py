@@ -73,8 +73,8 @@ def schedule_of(strategy: Strategy, steps: int, profile: Profile) -> Schedule:
     maximum = strategy.maximum_rate if strategy.maximum_rate is not None else default
     if not (strategy.decoder_warm_up or strategy.full_warm_up or strategy.freeze_encoder):
         return single_stage(steps, maximum, profile.warm_up_steps)
-    body = DECODER if strategy.freeze_encoder else EVERYTHING
     head = DECODER + STEM if strategy.train_stem_in_decoder_warm_up else DECODER
+    body = head if strategy.freeze_encoder else EVERYTHING
     warm_ups = strategy.decoder_warm_up + strategy.full_warm_up
     each = round(steps * _WARM_UP_STEPS / (_WARM_UP_STEPS * warm_ups + _TRAIN_STEPS)) if warm_ups else 0
     first, second = each * strategy.decoder_warm_up, each * strategy.full_warm_up

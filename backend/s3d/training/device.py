@@ -44,6 +44,11 @@ def choose_device(name: DeviceName = "auto", precision: PrecisionName = "auto", 
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise DeviceError("No usable NVIDIA GPU was found. Choose device cpu, or mend the driver (see `s3d doctor`).")
+    if name == "cuda" and 0 < torch.cuda.device_count() <= index:
+        raise DeviceError(
+            f"Process {index + 1} on this machine has no GPU of its own (GPUs: {torch.cuda.device_count()}). "
+            "Start at most one process per GPU, or choose device cpu."
+        )
     if name == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("Apple's MPS is not available on this machine. Choose device cpu.")
     torch_device = torch.device("cuda", index) if name == "cuda" else torch.device(name)

@@ -19,6 +19,7 @@ from s3d.models.resenc_unet import ResEncUNet
 from s3d.models.spark import SparkAutoencoder
 from s3d.progress import Progress
 from s3d.training.distributed import Processes
+from s3d.training.interruption import StopRequest
 
 SMALL = Architecture(features=(4, 8), blocks=(1, 1), decoder_convs=(1,))
 LABELS = {"Head": 3, "Tail": 300}
@@ -141,3 +142,20 @@ def make_parent(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def stop_after() -> Callable[[int], StopRequest]:
+    """A request to stop that comes after so many steps."""
+
+    class StopAfter(StopRequest):
+        def __init__(self, steps: int) -> None:
+            super().__init__()
+            self._left = steps
+
+        @property
+        def is_set(self) -> bool:
+            self._left -= 1  # asked once per step
+            return self._left <= 0
+
+    return StopAfter

@@ -116,5 +116,5 @@ def test_locked_cases_are_new_to_the_parent() -> None:
 
 
 def test_one_patient_cannot_choose_its_own_checkpoint() -> None:
-    with pytest.raises(DatasetError, match="One training patient .* choose selection last"):
+    with pytest.raises(DatasetError, match=r"One training patient .* choose selection last"):
         for_selection(("a", "b"), {"a": "p", "b": "p", "c": "q"}, seed=0)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 from scipy.ndimage import gaussian_filter
 
 from s3d.data.case_record import StoreDescription
@@ -162,10 +163,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @pytest.fixture(autouse=True)
-def _one_thread_stays_one_test(request: pytest.FixtureRequest) -> Iterator[None]:
+def _threads_stay() -> Iterator[None]:
     """A run with cpu_threads sets torch's threads for the whole process; put them back."""
-    import torch
-
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

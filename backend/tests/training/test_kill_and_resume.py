@@ -82,9 +82,7 @@ def test_a_run_killed_once_and_gone_on_with_ends_bit_identical(
     pretraining_options: Options, start: Any, tmp_path: Path
 ) -> None:
     options, folder = {**pretraining_options, "steps": 30}, tmp_path / "run"
-    killed = start_and_kill(
-        lambda: start("pretrain", options), folder / "events.jsonl", 1, random.Random(0), (4, 16)
-    )
+    killed = start_and_kill(lambda: start("pretrain", options), folder / "events.jsonl", 1, random.Random(0), (4, 16))
     assert killed == 1
     assert run_here("pretrain", options, folder) == run_here("pretrain", options, tmp_path / "unbroken")
     assert_same_run(folder, tmp_path / "unbroken")

@@ -15,10 +15,22 @@ from s3d import cli
 from s3d.bundle import BundleDescription, Channel, Label, save_bundle
 from s3d.models.presets import Architecture
 from s3d.models.resenc_unet import ResEncUNet
-from s3d.models.spark import SparkAutoencoder
 
 SHAPE = (12, 14, 16)
-QUICK = ("--steps", "2", "--patch-size", "8", "8", "8", "--device", "cpu", "--precision", "fp32", "--reader-threads", "1")
+QUICK = (
+    "--steps",
+    "2",
+    "--patch-size",
+    "8",
+    "8",
+    "8",
+    "--device",
+    "cpu",
+    "--precision",
+    "fp32",
+    "--reader-threads",
+    "1",
+)
 NETWORK = Architecture(features=(4, 6), blocks=(1, 1), decoder_convs=(1,), output_channels=3)
 
 
@@ -157,3 +169,21 @@ def make_model(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def catalog_words(dataset: Files, tmp_path: Path) -> list[object]:
+    """The words that list the dataset's images as an archive, small as they are."""
+    return [
+        "catalog", "--source", dataset.folder / "imagesTr", "--output", tmp_path / "archive" / "catalog.jsonl",
+        "--min-file-kilobytes", "0", "--min-field-of-view-mm", "1", "--assume-modality", "T1",
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def pretraining(catalog_words: list[object], s3d: Callable[..., Ended], tmp_path: Path) -> list[object]:
+    """The words of a pre-training that takes a second and would succeed, its store made; its output folder is RUN."""
+    archive = tmp_path / "archive"
+    assert s3d(*catalog_words).code == 0
+    assert s3d("preprocess", "--catalog", archive / "catalog.jsonl", "--output", archive / "store").code == 0
+    return ["pretrain", "--store", archive / "store", "--output", tmp_path / "run", "--preset", "tiny", *QUICK]

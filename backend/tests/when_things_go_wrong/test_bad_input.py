@@ -1,74 +1,78 @@
 """Images, labels and folders that cannot be used, through every verb that may meet them."""
 
 import gzip
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 
-def truncate(path: Path, dataset) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def flip_bytes(data: bytes) -> bytes:
+    """Damage in the middle, the length unchanged."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(value ^ 0xFF for value in data[middle : middle + 20]) + data[middle + 20 :]
 
 
-def flip_bytes(path: Path, dataset) -> None:
-    data = bytearray(path.read_bytes())
-    for place in range(len(data) // 2, len(data) // 2 + 20):
-        data[place] ^= 0xFF
-    path.write_bytes(data)
-
-
-def truncate_inside(path: Path, dataset) -> None:
+def truncate_inside(data: bytes) -> bytes:
     """A whole gzip stream whose content is too short; ITK fills what is missing with zeros."""
-    content = gzip.decompress(path.read_bytes())
-    path.write_bytes(gzip.compress(content[: len(content) // 2]))
+    content = gzip.decompress(data)
+    return gzip.compress(content[: len(content) // 2])
 
 
-def empty(path: Path, dataset) -> None:
-    path.write_bytes(b"")
+BROKEN: dict[str, Callable[[bytes], bytes]] = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "flipped": flip_bytes,
+    "truncated inside": truncate_inside,
+    "empty": lambda _: b"",
+    "text": lambda _: b"See the other folder.",
+}
 
 
-def text(path: Path, dataset) -> None:
-    path.write_text("See the other folder.")
-
-
-def remove(path: Path, dataset) -> None:
-    path.unlink()
-
-
-def holding(value: float) -> Callable[..., None]:
-    def spoil(path: Path, dataset) -> None:
-        voxels = dataset.intensities()
-        voxels[3, 3, 3] = value
-        dataset.write(path, voxels)
-
-    return spoil
-
-
-def constant(path: Path, dataset) -> None:
-    dataset.write(path, np.full_like(dataset.intensities(), 7))
-
-
-def four_dimensional(path: Path, dataset) -> None:
-    dataset.write(path, dataset.intensities(shape=(2, 12, 14, 16)))
+def spoil(dataset: Any, path: Path, how: str) -> None:
+    """Make a file one that cannot be used."""
+    if how in BROKEN:
+        path.write_bytes(BROKEN[how](path.read_bytes()))
+    elif how == "removed":
+        path.unlink()
+    else:
+        image, labels = dataset.intensities(), dataset.some_labels()
+        image[3, 3, 3] = {"nan": np.nan, "infinite": np.inf}.get(how, 50)
+        written = {
+            "constant": np.full_like(image, 7),
+            "4-D": np.stack([image, image]),
+            "other shape": labels[:, :, :-1],
+            "elsewhere": labels,
+            "unknown value": labels * 3,
+            "fractional": labels / np.float32(4),
+        }
+        dataset.write(path, written.get(how, image), origin_mm=(0, 0, 3 if how == "elsewhere" else 0))
 
 
 AGAIN = r"(Copy|export) it again\."
-DAMAGES = {
-    truncate: f"is damaged or truncated .*{AGAIN}",
-    flip_bytes: f"(is damaged|cannot be read) .*({AGAIN}|Is it complete.*\\?)",
-    truncate_inside: f"is truncated: .*{AGAIN}",
-    empty: f"cannot be read .*({AGAIN}|Is it complete.*\\?)",
-    text: f"cannot be read .*({AGAIN}|Is it complete.*\\?)",
+DAMAGED = {
+    "truncated": f"is damaged or truncated .*{AGAIN}",
+    "flipped": f"(is damaged|cannot be read) .*({AGAIN}|Is it complete.*\\?)",
+    "truncated inside": f"is truncated: .*{AGAIN}",
+    "empty": f"cannot be read .*({AGAIN}|Is it complete.*\\?)",
+    "text": f"cannot be read .*({AGAIN}|Is it complete.*\\?)",
 }
-UNUSABLE = DAMAGES | {
-    holding(float("nan")): r"holds NaN or infinite values\. Replace them, or export the image again\.",
-    holding(float("inf")): r"holds NaN or infinite values\. Replace them, or export the image again\.",
-    constant: r"has the value 7 everywhere: .* Leave it out\.",
-}
+FINITE = r"holds NaN or infinite values\. Replace them, or export the image again\."
+NOTHING = r"has the value 7 everywhere: .* Leave it out\."
+UNUSABLE = {**DAMAGED, "nan": FINITE, "infinite": FINITE, "constant": NOTHING}
 FOUR_DIMENSIONAL = r"holds 2 volumes or channels; one is expected\. .* dataset\.json names the channels\."
+BAD_LABELS = {
+    **DAMAGED,
+    "other shape": r"does not lie on the grid of \S+: .*12 x 14 x 15 .* against 12 x 14 x 16 .* grid\.",
+    "elsewhere": r"does not lie on the grid of \S+: .*from \(0, 0, 3\) mm against .* grid\.",
+    "unknown value": r"holds the label value 3, 6, which \S+dataset\.json does not name\. Add it there.*\.",
+    "fractional": r"holds the value 0\.25; labels are whole numbers\. .*\?",
+    "4-D": FOUR_DIMENSIONAL,
+}
+CASE_FILES = ("case.json", "image.b2nd", "labels.b2nd", "foreground.npy")
 
 
 def says(sentence: str, path: Path, rest: str) -> bool:
@@ -76,17 +80,17 @@ def says(sentence: str, path: Path, rest: str) -> bool:
     return re.fullmatch(rf"s3d \w+: (Case 'a': )?{re.escape(str(path))} {rest}", sentence) is not None
 
 
-@pytest.mark.parametrize(("spoil", "rest"), [*UNUSABLE.items(), (four_dimensional, FOUR_DIMENSIONAL)])
-def test_fine_tuning_refuses_an_image_it_cannot_use(dataset, refused, finetuning, files_in, tmp_path, spoil, rest):
-    spoil(dataset.image(), dataset)
+@pytest.mark.parametrize(("how", "rest"), [*UNUSABLE.items(), ("4-D", FOUR_DIMENSIONAL)])
+def test_fine_tuning_refuses_an_image_it_cannot_use(dataset, refused, finetuning, files_in, tmp_path, how, rest):
+    spoil(dataset, dataset.image(), how)
     sentence = refused(*finetuning)
     assert says(sentence, dataset.image(), rest), sentence
     assert files_in(tmp_path / "run") == {"events.jsonl", "store/store.json"}
 
 
-@pytest.mark.parametrize(("spoil", "rest"), UNUSABLE.items())
-def test_segmenting_refuses_an_image_it_cannot_use(dataset, refused, make_model, files_in, tmp_path, spoil, rest):
-    spoil(dataset.image(), dataset)
+@pytest.mark.parametrize(("how", "rest"), UNUSABLE.items())
+def test_segmenting_refuses_an_image_it_cannot_use(dataset, refused, make_model, files_in, tmp_path, how, rest):
+    spoil(dataset, dataset.image(), how)
     sentence = refused("segment", "--model", make_model(), "--input", dataset.image(), "--output", tmp_path / "out")
     assert says(sentence, dataset.image(), rest), sentence
     assert files_in(tmp_path / "out") == set()
@@ -94,71 +98,87 @@ def test_segmenting_refuses_an_image_it_cannot_use(dataset, refused, make_model,
 
 def test_a_case_stored_before_the_bad_one_is_whole_and_kept(dataset, s3d, refused, finetuning, files_in, tmp_path):
     good = dataset.image("b").read_bytes()
-    truncate(dataset.image("b"), dataset)
+    spoil(dataset, dataset.image("b"), "truncated")
     assert "Case 'b': " in refused(*finetuning)
     kept = files_in(tmp_path / "run" / "store")
-    assert kept == {"store.json", *(f"cases/a/{name}" for name in ("case.json", "image.b2nd", "labels.b2nd", "foreground.npy"))}
+    assert kept == {
+        "store.json",
+        *(f"cases/a/{name}" for name in ("case.json", "image.b2nd", "labels.b2nd", "foreground.npy")),
+    }
     written = (tmp_path / "run" / "store" / "cases" / "a" / "image.b2nd").stat().st_mtime_ns
     dataset.image("b").write_bytes(good)
     assert s3d(*finetuning).code == 0
     assert (tmp_path / "run" / "store" / "cases" / "a" / "image.b2nd").stat().st_mtime_ns == written
 
 
-def other_shape(path: Path, dataset) -> None:
-    dataset.write(path, dataset.some_labels()[:, :, :-1])
-
-
-def elsewhere(path: Path, dataset) -> None:
-    dataset.write(path, dataset.some_labels(), origin_mm=(0, 0, 3))
-
-
-def unknown_value(path: Path, dataset) -> None:
-    dataset.write(path, dataset.some_labels() * 3)
-
-
-def fractional(path: Path, dataset) -> None:
-    dataset.write(path, dataset.some_labels() / np.float32(4))
-
-
-def several_label_volumes(path: Path, dataset) -> None:
-    dataset.write(path, np.stack([dataset.some_labels()] * 2))
-
-
-BAD_LABELS = {
-    other_shape: r"does not lie on the grid of \S+: .*12 x 14 x 15 .* against 12 x 14 x 16 .* grid\.",
-    elsewhere: r"does not lie on the grid of \S+: .*from \(0, 0, 3\) mm against .* grid\.",
-    unknown_value: r"holds the label value 3, 6, which \S+dataset\.json does not name\. Add it there.*\.",
-    fractional: r"holds the value 0\.25; labels are whole numbers\. .*\?",
-    several_label_volumes: FOUR_DIMENSIONAL,
-    **DAMAGES,
-    remove: "",
-}
-
-
-@pytest.mark.parametrize(("spoil", "rest"), BAD_LABELS.items())
-def test_fine_tuning_refuses_labels_it_cannot_use(dataset, refused, finetuning, files_in, tmp_path, spoil, rest):
-    spoil(dataset.labels(), dataset)
+@pytest.mark.parametrize(("how", "rest"), BAD_LABELS.items())
+def test_fine_tuning_refuses_labels_it_cannot_use(dataset, refused, finetuning, files_in, tmp_path, how, rest):
+    spoil(dataset, dataset.labels(), how)
     sentence = refused(*finetuning)
-    if spoil is remove:
-        assert f"Case 'a' has an image but no {dataset.labels()}. Add it, or take the case out." in sentence
-        assert files_in(tmp_path / "run") == {"events.jsonl"}
-    else:
-        assert says(sentence, dataset.labels(), rest), sentence
-        assert files_in(tmp_path / "run") == {"events.jsonl", "store/store.json"}
+    assert says(sentence, dataset.labels(), rest), sentence
+    assert files_in(tmp_path / "run") == {"events.jsonl", "store/store.json"}
 
 
-@pytest.mark.parametrize(("spoil", "rest"), BAD_LABELS.items())
-def test_scoring_refuses_predictions_it_cannot_use(dataset, refused, files_in, tmp_path, spoil, rest):
+def test_fine_tuning_misses_a_label_file(dataset, refused, finetuning, files_in, tmp_path):
+    spoil(dataset, dataset.labels(), "removed")
+    sentence = refused(*finetuning)
+    assert f"Case 'a' has an image but no {dataset.labels()}. Add it, or take the case out." in sentence
+    assert files_in(tmp_path / "run") == {"events.jsonl"}
+
+
+@pytest.fixture
+def scoring(dataset, tmp_path):
+    """The words that score predictions equal to the references; the predictions are in PREDICTIONS."""
     predictions = tmp_path / "predictions"
     for case in ("a", "b"):
         dataset.write(predictions / f"{case}.nii.gz", dataset.some_labels())
-    spoil(predictions / "a.nii.gz", dataset)
     references = dataset.folder / "labelsTr"
-    sentence = refused(
-        "evaluate", "--predictions", predictions, "--references", references, "--output", tmp_path / "scores"
-    )
-    if spoil is remove:
-        assert f"{predictions} holds no prediction for a. Segment these cases, or count them as failures" in sentence
-    else:
-        assert says(sentence, predictions / "a.nii.gz", rest), sentence
+    return ["evaluate", "--predictions", predictions, "--references", references, "--output", tmp_path / "scores"]
+
+
+@pytest.mark.parametrize(("how", "rest"), BAD_LABELS.items())
+def test_scoring_refuses_predictions_it_cannot_use(dataset, scoring, refused, files_in, tmp_path, how, rest):
+    path = tmp_path / "predictions" / "a.nii.gz"
+    spoil(dataset, path, how)
+    sentence = refused(*scoring)
+    assert says(sentence, path, rest), sentence
     assert files_in(tmp_path / "scores") == set()
+
+
+def test_scoring_misses_a_prediction(dataset, scoring, refused, files_in, tmp_path):
+    spoil(dataset, tmp_path / "predictions" / "a.nii.gz", "removed")
+    sentence = refused(*scoring)
+    assert f"{tmp_path / 'predictions'} holds no prediction for a. Segment these cases, or count them as" in sentence
+    assert files_in(tmp_path / "scores") == set()
+
+
+def test_an_archive_is_catalogued_and_stored_without_its_bad_images(dataset, catalog_words, s3d, tmp_path):
+    archive = tmp_path / "archive"
+    for number, how in enumerate(["good", *UNUSABLE, "4-D"]):
+        path = dataset.write(archive / "images" / f"{how}_T1w.nii.gz", dataset.intensities(number))
+        if how != "good":
+            spoil(dataset, path, how)
+    listed = archive / "catalog.jsonl"
+    assert s3d(*catalog_words, "--source", archive / "images").code == 0
+    entries = {Path(entry["path"]).name: entry for entry in map(json.loads, listed.read_text().splitlines())}
+    assert len(entries) == len(UNUSABLE) + 2
+    assert entries.pop("good_T1w.nii.gz")["kept"]
+    for name, entry in entries.items():
+        assert not entry["kept"]
+        assert name in entry["reason"]
+        assert entry["reason"].endswith((".", "?"))
+    ended = s3d("preprocess", "--catalog", listed, "--output", archive / "store")
+    assert ended.code == 0, ended
+    assert "1 stored, 0 were there, 0 left out." in ended.err
+
+
+def test_an_image_damaged_after_it_was_listed_is_left_out_with_a_sentence(dataset, catalog_words, s3d, tmp_path):
+    assert s3d(*catalog_words).code == 0
+    spoil(dataset, dataset.image(), "truncated")
+    listed, store = tmp_path / "archive" / "catalog.jsonl", tmp_path / "store"
+    ended = s3d("preprocess", "--catalog", listed, "--output", store)
+    assert ended.code == 0, ended
+    assert "Note: " in ended.err
+    assert f"{dataset.image()} is damaged or truncated" in ended.err
+    assert "It is left out." in ended.err
+    assert len(list((store / "cases").iterdir())) == 1

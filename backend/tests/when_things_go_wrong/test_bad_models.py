@@ -58,7 +58,7 @@ DAMAGES = {
     take_the_weights_away: ("holds no readable weights.safetensors", "it is not a whole model bundle. Get it anew."),
     break_the_card: ("model.json is not valid JSON", "get the bundle anew."),
     another_schema: ("has bundle schema 9; this program reads schema 1.", "export the model again."),
-    nothing_there: ("There is no model bundle at ", "Check the path; `s3d models list` lists them."),
+    nothing_there: ("There is no model bundle at ", "Check the path; `s3d models list` lists the known ones."),
     a_text_file: ("is damaged, or neither a bundle folder nor a readable zip", "Check the path, or get it anew."),
     a_damaged_zip: ("is damaged, or neither a bundle folder nor a readable zip", "Check the path, or get it anew."),
 }

@@ -39,8 +39,9 @@ def test_a_demo_of_too_few_cases(dataset, refused, files_in, tmp_path):
     assert files_in(tmp_path / "demo") == set()
 
 
+@pytest.mark.usefixtures("nothing")
 @pytest.mark.parametrize("source", ["nothing", "absent"])
-def test_a_catalogue_of_nothing(refused, files_in, nothing, tmp_path, source):
+def test_a_catalogue_of_nothing(refused, files_in, tmp_path, source):
     sentence = refused("catalog", "--source", tmp_path / source, "--output", tmp_path / "out" / "catalog.jsonl")
     assert str(tmp_path / source) in sentence
     assert files_in(tmp_path) == set()
@@ -68,8 +69,9 @@ def test_a_store_without_cases(refused, files_in, nothing, tmp_path):
     assert files_in(tmp_path / "run") == {"events.jsonl"}
 
 
+@pytest.mark.usefixtures("nothing")
 @pytest.mark.parametrize(("source", "what"), [("nothing", "holds no image"), ("absent", "There is no file or folder")])
-def test_segmenting_nothing(make_model, refused, files_in, nothing, tmp_path, source, what):
+def test_segmenting_nothing(make_model, refused, files_in, tmp_path, source, what):
     sentence = refused("segment", "--model", make_model(), "--input", tmp_path / source, "--output", tmp_path / "out")
     assert what in sentence
     assert str(tmp_path / source) in sentence
@@ -79,6 +81,8 @@ def test_segmenting_nothing(make_model, refused, files_in, nothing, tmp_path, so
 def test_scoring_nothing(dataset, refused, files_in, nothing, tmp_path):
     references = dataset.folder / "labelsTr"
     words = ["evaluate", "--references", references, "--output", tmp_path / "scores", "--predictions"]
-    assert f"No file in {nothing} (no image files) has the name of one in {references} (a, b)." in refused(*words, nothing)
+    assert f"No file in {nothing} (no image files) has the name of one in {references} (a, b)." in refused(
+        *words, nothing
+    )
     assert f"There is no folder {tmp_path / 'absent'}. Check the path." in refused(*words, tmp_path / "absent")
     assert files_in(tmp_path / "scores") == set()

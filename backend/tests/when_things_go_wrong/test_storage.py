@@ -46,13 +46,6 @@ def test_fine_tuning_goes_on_after_a_full_disk(finetuning, s3d, refused, files_i
     assert "s3d-finetuned.s3dmodel/model.json" in files_in(tmp_path / "run")
 
 
-def catalog_words(dataset, tmp_path: Path) -> list[object]:
-    return [
-        "catalog", "--source", dataset.folder / "imagesTr", "--output", tmp_path / "out" / "catalog.jsonl",
-        "--min-file-kilobytes", "0", "--min-field-of-view-mm", "1", "--assume-modality", "T1",
-    ]  # fmt: skip
-
-
 @pytest.mark.parametrize(
     ("verb", "name"),
     [
@@ -65,11 +58,11 @@ def catalog_words(dataset, tmp_path: Path) -> list[object]:
     ],
 )
 def test_every_verb_ends_with_a_sentence_on_a_full_disk(
-    verb, name, dataset, make_model, refused, files_in, disk_full_at, tmp_path
+    verb, name, dataset, make_model, catalog_words, refused, files_in, disk_full_at, tmp_path
 ):
     references, out = dataset.folder / "labelsTr", tmp_path / "out"
     words = {
-        "catalog": catalog_words(dataset, tmp_path),
+        "catalog": [*catalog_words, "--output", out / "catalog.jsonl"],
         "segment": ["segment", "--model", make_model(), "--input", dataset.image(), "--output", out],
         "evaluate": ["evaluate", "--predictions", references, "--references", references, "--output", out],
     }[verb]
@@ -78,9 +71,9 @@ def test_every_verb_ends_with_a_sentence_on_a_full_disk(
     assert not [file for file in files_in(out) if ".writing" in file or file == name]
 
 
-def test_preprocessing_keeps_the_cases_that_were_whole(dataset, s3d, refused, files_in, disk_full_at, tmp_path):
-    assert s3d(*catalog_words(dataset, tmp_path)).code == 0
-    words = ["preprocess", "--catalog", tmp_path / "out" / "catalog.jsonl", "--output", tmp_path / "store"]
+def test_preprocessing_goes_on_after_a_full_disk(catalog_words, s3d, refused, files_in, disk_full_at, tmp_path):
+    assert s3d(*catalog_words).code == 0
+    words = ["preprocess", "--catalog", tmp_path / "archive" / "catalog.jsonl", "--output", tmp_path / "store"]
     with disk_full_at("image.b2nd"), disk_full_at("preprocess.summary.json"):
         sentence = refused(*words)
     assert sentence.endswith(f"preprocess.summary.json cannot be written {FULL}")
@@ -110,13 +103,14 @@ def forbid(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["catalog", "preprocess", "segment", "evaluate", "demo"])
-def test_no_permission_to_write_results(verb, dataset, make_model, s3d, refused, monkeypatch, files_in, tmp_path):
+def test_no_permission_to_write_results(
+    verb, dataset, make_model, catalog_words, s3d, refused, monkeypatch, files_in, tmp_path
+):
     references, out = dataset.folder / "labelsTr", tmp_path / "locked"
-    listed = catalog_words(dataset, tmp_path)
-    assert s3d(*listed).code == 0
+    assert s3d(*catalog_words).code == 0
     words = {
-        "catalog": [*listed, "--output", out / "catalog.jsonl"],
-        "preprocess": ["preprocess", "--catalog", tmp_path / "out" / "catalog.jsonl", "--output", out],
+        "catalog": [*catalog_words, "--output", out / "catalog.jsonl"],
+        "preprocess": ["preprocess", "--catalog", tmp_path / "archive" / "catalog.jsonl", "--output", out],
         "segment": ["segment", "--model", make_model(), "--input", dataset.image(), "--output", out],
         "evaluate": ["evaluate", "--predictions", references, "--references", references, "--output", out],
         "demo": ["demo", "--output", out],

@@ -1,0 +1,95 @@
+"""torchrun with two processes and half the batch each gives the weights of one process (fp32, 20 steps)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from s3d.bundle import load_bundle
+from s3d.config import from_dict
+from s3d.finetuning.config import FinetuneConfig
+from s3d.finetuning.run import finetune
+from s3d.pretraining.config import PretrainConfig
+from s3d.pretraining.run import pretrain
+from s3d.progress import Progress, read_events
+
+Options = dict[str, Any]
+STEPS = 20
+
+
+def alone(verb: str, options: Options, folder: Path) -> dict[str, np.ndarray]:
+    """The weights one process ends with."""
+    kind, function = {"pretrain": (PretrainConfig, pretrain), "finetune": (FinetuneConfig, finetune)}[verb]
+    progress = Progress(folder / "events.jsonl")
+    path = function(from_dict(kind, {**options, "output": str(folder)}), progress)
+    progress.close()
+    return load_bundle(path).weights
+
+
+def largest_deviation(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> tuple[float, str]:
+    """Over all parameters: the largest difference of a weight relative to the parameter's largest weight."""
+    assert ours.keys() == theirs.keys()
+    return max((float(np.abs(ours[name] - theirs[name]).max() / np.abs(theirs[name]).max()), name) for name in theirs)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [event for event in read_events(folder / "events.jsonl") if "learning_rate" in event]
+
+
+def assert_one_process_equals_two(verb: str, options: Options, start: Callable[..., Any], folder: Path) -> None:
+    options = {**options, "steps": STEPS, "output": str(folder / "two")}
+    command = start(verb, options, processes=2)
+    assert command.exit_code() == 0, command.said
+    bundle = next((folder / "two").glob("*.s3dmodel"))
+    deviation, name = largest_deviation(load_bundle(bundle).weights, alone(verb, options, folder / "one"))
+    assert deviation <= 1e-5, name
+    assert_only_the_first_process_wrote(command.said, bundle, folder)
+
+
+def assert_only_the_first_process_wrote(said: str, bundle: Path, folder: Path) -> None:
+    """One result line, events with gapless numbers, every step once, no file more than one process writes."""
+    assert said.count(str(bundle)) == 1
+    events = read_events(folder / "two" / "events.jsonl")
+    assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+    assert [event["step"] for event in metrics(folder / "two")] == list(range(1, STEPS + 1))
+    for ours, theirs in zip(metrics(folder / "two"), metrics(folder / "one"), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+    files = [
+        sorted(str(path.relative_to(folder / run)) for path in (folder / run).rglob("*")) for run in ("one", "two")
+    ]
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize(
+    ("profile", "accumulate"),
+    [
+        ("paper", 1),
+        pytest.param("paper", 2, marks=pytest.mark.slow),
+        pytest.param("quick", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_two_processes_pretrain_as_one(
+    profile: str, accumulate: int, pretraining_options: Options, start: Any, tmp_path: Path
+) -> None:
+    options = {**pretraining_options, "batch_size": 4, "profile": profile, "accumulate": accumulate}
+    assert_one_process_equals_two("pretrain", options, start, tmp_path)
+
+
+@pytest.mark.slow
+def test_two_processes_finetune_with_dice_over_the_whole_batch_as_one(
+    finetuning_options: Options, start: Any, tmp_path: Path
+) -> None:
+    options = {**finetuning_options, "batch_size": 4, "profile": "paper"}
+    assert_one_process_equals_two("finetune", options, start, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_batch_that_two_processes_cannot_share_is_refused(
+    pretraining_options: Options, start: Any, tmp_path: Path
+) -> None:
+    command = start("pretrain", {**pretraining_options, "batch_size": 3}, processes=2)
+    assert command.exit_code() != 0
+    assert "3 samples per forward pass cannot be shared equally by 2 processes" in command.said
+    assert not list((tmp_path / "run").glob("*.s3dmodel"))
