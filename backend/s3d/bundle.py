@@ -7,6 +7,7 @@ half-copied or altered bundle is refused. Nothing here is a pickle.
 import dataclasses
 import hashlib
 import json
+import re
 import zipfile
 import zlib
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ SCHEMA_VERSION = 1
 SUFFIX = ".s3dmodel"
 _DESCRIPTION = "model.json"
 _WEIGHTS = "weights.safetensors"
+_USABLE_NAME = re.compile(r"[^\W_](?:[\w .+-]{0,98}[^\W_])?")
 NOT_A_DEVICE = "For research use only, not a medical device."
 
 
@@ -111,6 +113,15 @@ class Bundle:
 
     description: BundleDescription
     weights: dict[str, np.ndarray]
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless name can be that of a folder on every system."""
+    if not _USABLE_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot name a model; use up to 100 letters, digits, spaces, dots, dashes and underscores, "
+            "beginning and ending with a letter or digit."
+        )
 
 
 def save_bundle(path: Path, description: BundleDescription, weights: dict[str, np.ndarray]) -> BundleDescription:

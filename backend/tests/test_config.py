@@ -90,9 +90,12 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"patch_size": (100, 160, 160)}, "multiples of 32"),
+        ({"patch_size": (100, 160, 160)}, "must be a multiple of 32, at least 64"),
         ({"mask_ratio": (1.5,)}, "between 0 and 1"),
-        ({"mask_ratio": (0.1, 0.2, 0.3)}, "one or two numbers"),
+        ({"mask_ratio": (0.1, 0.2, 0.3)}, "one number between 0 and 1, or two"),
+        ({"mask_ratio": (0.9, 0.6)}, "the smaller first"),
+        ({"name": "../elsewhere"}, "cannot name a model"),
+        ({"patch_size": (96, 96, 96), "block_size": 24}, "do not fit the network"),
         ({"block_size": 48}, "blocks of 48 voxels"),
         ({"preset": "huge"}, "no preset 'huge'; choose one of resenc_l"),
         ({"steps": 0}, "steps is 0"),

@@ -83,14 +83,15 @@ def _show(bar: Stage, configs: Sequence[FinetuneConfig]) -> None:
 
 
 def _raise_failure(config: FinetuneConfig, returncode: int) -> None:
-    events = config.output / "events.jsonl"
-    last = read_events(events)[-1] if events.exists() else {}
-    if last.get("kind") == "error":
-        reason = last["message"]
+    path = config.output / "events.jsonl"
+    events = read_events(path) if path.exists() else []
+    kinds = {UserError.exit_code: UserError, InterruptedRunError.exit_code: InterruptedRunError}
+    kind = kinds.get(returncode, S3DError)
+    if events and events[-1]["kind"] == "error":
+        reason = events[-1]["message"]
     elif returncode == _KILLED:
+        kind = OutOfMemoryError
         reason = "The system ended it, most likely because memory ran out. Close other programs and start again."
     else:
-        reason = f"It ended with code {returncode}."
-    kinds = {UserError.exit_code: UserError, InterruptedRunError.exit_code: InterruptedRunError}
-    kind = OutOfMemoryError if returncode == _KILLED else kinds.get(returncode, S3DError)
+        reason = f"It ended with exit code {returncode}."
     raise kind(f"{config.name} failed: {reason} (log: {config.output / 'log.txt'})")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from s3d.bundle import check_name
 from s3d.errors import ConfigError
 from s3d.models.presets import Architecture, preset
 from s3d.models.spark_options import SparkOptions
@@ -50,15 +51,35 @@ class PretrainConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        stride = self.network.total_stride
-        if any(size < 1 or size % stride for size in self.patch_size):
-            raise ConfigError(f"patch_size {self.patch_size} must be made of multiples of {stride} for this network.")
-        if any(size % self.block for size in self.patch_size):
-            raise ConfigError(f"patch_size {self.patch_size} cannot be cut into blocks of {self.block} voxels.")
-        if len(self.mask_ratio) not in (1, 2) or not all(0 < ratio < 1 for ratio in self.mask_ratio):
-            raise ConfigError(f"mask_ratio is {self.mask_ratio}; give one or two numbers between 0 and 1.")
+        check_name(self.name)
+        self._check_patch()
+        rising = sorted(self.mask_ratio) == list(self.mask_ratio)
+        if len(self.mask_ratio) not in (1, 2) or not rising or not all(0 < ratio < 1 for ratio in self.mask_ratio):
+            raise ConfigError(
+                f"mask_ratio is {self.mask_ratio}; give one number between 0 and 1, or two, the smaller first."
+            )
         if self.preview_every < 1:
             raise ConfigError(f"preview_every is {self.preview_every}; it must be at least 1.")
+
+    def _check_patch(self) -> None:
+        """Every resolution of the network must hold whole mask blocks, or be coarser than the mask along each axis."""
+        stride = self.network.total_stride
+        if any(size < 2 * stride or size % stride for size in self.patch_size):
+            raise ConfigError(
+                f"patch_size {self.patch_size} does not suit this network: each axis must be a multiple of {stride}, "
+                f"at least {2 * stride}."
+            )
+        if self.block < 1 or any(size % self.block for size in self.patch_size):
+            raise ConfigError(f"patch_size {self.patch_size} cannot be cut into blocks of {self.block} voxels.")
+        grid = [size // self.block for size in self.patch_size]
+        for level in range(len(self.network.features)):
+            sizes = [size // 2**level for size in self.patch_size]
+            pairs = list(zip(sizes, grid, strict=True))
+            if any(size % cells for size, cells in pairs) and not all(size < cells for size, cells in pairs):
+                raise ConfigError(
+                    f"Blocks of {self.block} voxels do not fit the network's resolution of {sizes} voxels; choose a "
+                    f"block_size that divides {stride} or is a multiple of it."
+                )
 
     @property
     def keeps_events(self) -> bool:

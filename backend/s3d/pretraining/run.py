@@ -31,7 +31,7 @@ from s3d.training.schedules import Schedule, single_stage
 from s3d.training.state import TrainingState
 
 _FREE_TO_CHANGE = {
-    "output", "device", "cpu_threads", "reader_threads", "log_every", "save_every", "preview_every", "accumulate",
+    "output", "device", "cpu_threads", "reader_threads", "log_every", "save_every", "preview_every",
     "store", "name",
 }  # fmt: skip
 
@@ -98,7 +98,7 @@ def _surroundings(
 ) -> Surroundings:
     return Surroundings(
         device=device,
-        checkpoint=Checkpoint(config.output / "checkpoint.safetensors", _identity(config, store)),
+        checkpoint=Checkpoint(config.output / "checkpoint.safetensors", _identity(config, store, device)),
         progress=progress,
         processes=processes,
         stop=stop,
@@ -106,10 +106,10 @@ def _surroundings(
     )
 
 
-def _identity(config: PretrainConfig, store: CaseStore) -> dict[str, object]:
+def _identity(config: PretrainConfig, store: CaseStore, device: Device) -> dict[str, object]:
     """What must not change between start and resume; where the data lies and how fast to compute may."""
     options = {key: value for key, value in to_dict(config).items() if key not in _FREE_TO_CHANGE}
-    return options | {"data_fingerprint": store.fingerprint()}
+    return options | {"precision": device.precision, "data_fingerprint": store.fingerprint()}
 
 
 def _preview(

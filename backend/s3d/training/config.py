@@ -18,7 +18,8 @@ class TrainingConfig:
     batch_size: int = 2
     """Samples per optimiser step, over all processes and accumulation steps together."""
     accumulate: int = 1
-    """Parts a process works through one after the other per step; saves memory."""
+    """Parts a process works through one after the other per step; saves memory. The mean of the parts' losses counts,
+    which is the batch's own loss where every part has as many voxels that count, and near to it elsewhere (Dice)."""
     profile: Literal["auto", "paper", "quick"] = "auto"
     """paper: SGD 0.99 Nesterov, weight decay 3e-5, poly. quick: AdamW, 50 steps of warm-up, poly, averaged weights.
     auto: quick below 10,000 steps."""

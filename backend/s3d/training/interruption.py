@@ -29,6 +29,11 @@ class StopRequest:
         """Whether anybody asked."""
         return self._event.is_set() or (self._file is not None and self._file.exists())
 
+    def obeyed(self) -> None:
+        """Remove the file, so that the next start goes on."""
+        if self._file is not None:
+            self._file.unlink(missing_ok=True)
+
 
 @contextmanager
 def stop_on_signals(request: StopRequest) -> Iterator[None]:

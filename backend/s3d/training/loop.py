@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from s3d.data.patches import PatchBatch
-from s3d.errors import ConfigError, InterruptedRunError, OutOfMemoryError, TrainingDivergedError
+from s3d.errors import ConfigError, InterruptedRunError, TrainingDivergedError
 from s3d.progress import Progress
 from s3d.training.checkpoint import Checkpoint
 from s3d.training.config import TrainingConfig
-from s3d.training.device import Device, is_out_of_memory, memory_in_use_mb
-from s3d.training.distributed import Processes, any_process, sum_gradients
+from s3d.training.device import Device, memory_in_use_mb
+from s3d.training.distributed import Processes, any_process, sum_gradients, wait_for_all
 from s3d.training.interruption import StopRequest, stop_on_signals
+from s3d.training.memory_advice import memory_advice
 from s3d.training.optimizers import set_learning_rate
 from s3d.training.schedules import Schedule
 from s3d.training.state import TrainingState
@@ -79,7 +80,8 @@ def train(
             if within == 0:
                 state.enter(stage)
             rate = schedule.rate_at(state.step)
-            loss = optimise(state, batches, loss_of, rate, config, around.device)
+            with memory_advice(config, around.device, around.processes):
+                loss = optimise(state, batches, loss_of, rate, config, around.device)
             state.step += 1
             meter.count(loss, rate, state)
             bar.advance(1, **meter.shown(rate))
@@ -117,16 +119,11 @@ def optimise(
 ) -> float:
     """One optimiser step; returns the loss. A step whose loss or gradient is not finite is skipped and counted."""
     set_learning_rate(state.optimizer, rate)
-    try:
-        loss = _accumulate_gradients(state, batches, loss_of, config, device)
-    except (RuntimeError, MemoryError) as error:
-        if is_out_of_memory(error):
-            raise _memory_advice(config, device) from error
-        raise
+    loss = _accumulate_gradients(state, batches, loss_of, config, device)
     sum_gradients(state.model.parameters())
     state.scaler.unscale_(state.optimizer)
     norm = clip_grad_norm_(state.model.parameters(), config.max_gradient_norm)
-    finite = bool(torch.isfinite(norm)) and bool(torch.isfinite(torch.tensor(loss)))
+    finite = math.isfinite(loss) and bool(torch.isfinite(norm))
     if finite:
         state.scaler.step(state.optimizer)
         if state.average is not None:
@@ -163,6 +160,8 @@ def _after_step(state: TrainingState, schedule: Schedule, config: TrainingConfig
     if around.processes.is_first and (due or asked):
         around.checkpoint.save(state)
     if asked and state.step < schedule.steps:
+        wait_for_all()  # torchrun ends the first process soon after another one has left
+        around.stop.obeyed()
         raise InterruptedRunError(
             f"Stopped after step {state.step} of {schedule.steps}; the same command goes on from "
             f"{around.checkpoint.path}."
@@ -175,19 +174,6 @@ def _thaw(state: TrainingState, schedule: Schedule) -> None:
     if within:
         for name, parameter in state.model.named_parameters():
             parameter.requires_grad_(stage.trains(name))
-
-
-def _memory_advice(config: TrainingConfig, device: Device) -> OutOfMemoryError:
-    samples = config.batch_size // config.accumulate
-    if samples > 1:
-        return OutOfMemoryError(
-            f"Out of memory on {device.torch_device} with {samples} samples at a time. "
-            f"Try accumulate {config.accumulate * 2} (same result, less memory) or batch_size {config.batch_size // 2}."
-        )
-    return OutOfMemoryError(
-        f"Out of memory on {device.torch_device} with one sample at a time. "
-        "Try a smaller patch_size (halve one axis first) or a smaller network preset."
-    )
 
 
 class _Meter:

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from s3d.demo import side_by_side
 from s3d.demo.side_by_side import finetune_side_by_side, steps_done
-from s3d.errors import InterruptedRunError, S3DError, UserError
+from s3d.errors import InterruptedRunError, OutOfMemoryError, S3DError, UserError
 from s3d.finetuning.config import FinetuneConfig
 from s3d.progress import Progress
 
@@ -52,7 +53,8 @@ def test_both_run_to_their_end(configs: list[FinetuneConfig], script: Script) ->
 def test_the_last_sentence_of_a_failed_training_is_repeated(
     code: int, kind: type[S3DError], configs: list[FinetuneConfig], script: Script
 ) -> None:
-    script(f"import os; os._exit({code})" if code >= 0 else "import os; os.kill(os.getpid(), 9)")
+    end = f"os._exit({code})" if code >= 0 else "os.kill(os.getpid(), 9)"
+    script(f"import os, sys\nif sys.argv[1].endswith('one'):\n    {end}")
     with pytest.raises(kind, match="one failed: There was no dataset") as caught:
         finetune_side_by_side(configs, "Train both", Progress())
     assert type(caught.value) is kind
@@ -63,7 +65,7 @@ def test_an_older_failure_is_not_taken_for_a_new_one(configs: list[FinetuneConfi
     events = Progress(configs[0].output / "events.jsonl")
     events.metric(3, loss=0.5)
     events.close()
-    script("import os; os._exit(1)")
+    script("import os, sys\nif sys.argv[1].endswith('one'):\n    os._exit(1)")
     with pytest.raises(S3DError, match=r"one failed: It ended with exit code 1\."):
         finetune_side_by_side(configs, "Train both", Progress())
 
@@ -104,3 +106,28 @@ def test_steps_are_read_from_the_newest_event_of_the_stage(tmp_path: Path) -> No
             bar.advance(steps)
     events.close()
     assert steps_done(path, "Train") == 3
+
+
+def test_one_that_fails_ends_the_other_at_once(configs: list[FinetuneConfig], script: Script) -> None:
+    """The second one, which would go on for a minute, is asked to stop, and what the first one said is told."""
+    script("import os, sys, time\nif sys.argv[1].endswith('one'):\n    os._exit(2)\ntime.sleep(60)")
+    began = time.monotonic()
+    with pytest.raises(UserError, match="one failed: There was no dataset"):
+        finetune_side_by_side(configs, "Train both", Progress())
+    assert time.monotonic() - began < 30
+
+
+def test_one_that_the_system_ended_without_a_word_ran_out_of_memory(
+    configs: list[FinetuneConfig], script: Script
+) -> None:
+    script("import os, sys\nif sys.argv[1].endswith('two'):\n    os.kill(os.getpid(), 9)")
+    with pytest.raises(OutOfMemoryError, match="two failed: The system ended it, most likely because memory ran out"):
+        finetune_side_by_side(configs, "Train both", Progress())
+
+
+def test_a_real_training_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    configs = [FinetuneConfig(dataset=tmp_path / "empty", output=tmp_path / "one", name="one", steps=10)]
+    with pytest.raises(UserError, match=r"one failed: \S+dataset\.json cannot be read .*\(log: \S+log\.txt\)"):
+        finetune_side_by_side(configs, "Train", Progress())
+    assert "s3d finetune: " in (tmp_path / "one" / "log.txt").read_text()
