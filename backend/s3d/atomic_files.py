@@ -26,6 +26,8 @@ _REMEDIES = {
 
 _ALMOST_FULL_BYTES = 2**20
 _HOLDER = ".writing-"
+_REMOVING = ".removing-"
+_OLD = ".old"
 
 
 @contextmanager
@@ -42,14 +44,14 @@ def storage_errors(path: Path) -> Iterator[None]:
 def _remedy(error: Exception, path: Path) -> str:
     """What to do; libraries that keep the error's number to themselves are helped by a look at the disk."""
     number = getattr(error, "errno", None)
-    if number is None and _free_bytes(path) < _ALMOST_FULL_BYTES:
+    if number is None and shutil.disk_usage(existing_part(path)).free < _ALMOST_FULL_BYTES:
         number = errno.ENOSPC
     return _REMEDIES.get(number or 0, "Check the disk and the path.")
 
 
-def _free_bytes(path: Path) -> int:
-    existing = next(place for place in (path, *path.absolute().parents) if place.exists())
-    return shutil.disk_usage(existing).free
+def existing_part(path: Path) -> Path:
+    """path, or the deepest folder above it that exists."""
+    return next(place for place in (path, *path.absolute().parents) if place.exists())
 
 
 @contextmanager
@@ -72,9 +74,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
+def remove_path(path: Path) -> None:
+    """Remove a folder; at no moment is half of it left under its name. Raises StorageError."""
+    with storage_errors(path):
+        holder = Path(tempfile.mkdtemp(prefix=_REMOVING, dir=path.parent))
+        path.rename(holder / path.name)
+        shutil.rmtree(holder)
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what killed writers left in folder under temporary names. Only where nobody else is writing."""
-    for holder in folder.glob(f"{_HOLDER}*"):
+    """Remove what killed writers left in folder under temporary names. Only where nobody else is writing.
+
+    A folder whose replacement was killed between its two renames gets its old content back. Raises StorageError.
+    """
+    with storage_errors(folder):
+        for holder in folder.glob(f"{_HOLDER}*"):
+            for old in holder.glob(f"*{_OLD}"):
+                place = folder / old.name.removesuffix(_OLD)
+                if not place.exists():
+                    old.replace(place)
+    for holder in (*folder.glob(f"{_HOLDER}*"), *folder.glob(f"{_REMOVING}*")):
         shutil.rmtree(holder, ignore_errors=True)
 
 
@@ -117,5 +136,5 @@ def _sync(path: Path) -> None:
 def _replace(temporary: Path, path: Path) -> None:
     """Rename over path; a folder cannot be replaced in one step, so the old one is moved into the holder first."""
     if temporary.is_dir() and path.exists():
-        path.replace(temporary.parent / f"{path.name}.old")
+        path.replace(temporary.parent / f"{path.name}{_OLD}")
     temporary.replace(path)

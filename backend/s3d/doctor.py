@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s3d.atomic_files import existing_part
 from s3d.errors import DeviationError
 from s3d.progress import Progress
 
@@ -59,17 +60,27 @@ def _golden_report(folder: Path) -> str:
 
 
 def _machine(folder: Path) -> list[str]:
-    free_gb = shutil.disk_usage(folder.absolute()).free / 1e9
-    disk = f"free disk   {free_gb:.0f} GB at {folder.absolute()}"
-    if free_gb < _LITTLE_DISK_GB:
-        disk += f"  -> less than {_LITTLE_DISK_GB} GB; free some space or choose another output folder"
     return [
         f"system      {platform.system()} {platform.release()}, {platform.machine()}",
         f"python      {platform.python_version()}",
         f"processor   {os.cpu_count()} cores",
         _memory(),
-        disk,
+        _disk(folder.absolute()),
     ]
+
+
+def _disk(folder: Path) -> str:
+    """The folder need not exist yet."""
+    existing = existing_part(folder)
+    free_gb = shutil.disk_usage(existing).free / 1e9
+    line = f"free disk   {free_gb:.0f} GB at {folder}"
+    if not existing.is_dir():
+        line += f"  -> {existing} is a file; choose another output folder"
+    elif not os.access(existing, os.W_OK):
+        line += "  -> no permission to write there; choose another output folder or change its permissions"
+    elif free_gb < _LITTLE_DISK_GB:
+        line += f"  -> less than {_LITTLE_DISK_GB} GB; free some space or choose another output folder"
+    return line
 
 
 def _memory() -> str:

@@ -9,7 +9,8 @@ from s3d.config import from_dict, to_dict
 from s3d.data.preprocessing import PreprocessingPlan
 from s3d.errors import ConfigError, DatasetError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: labels of 32 bits, hashes of the files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,8 @@ class ArrayRecord:
     """Size of the file: a truncated one is noticed before it is read."""
     sha256: str
     """Of the voxels, not of the compressed bytes, which change with the library's version."""
+    file_sha256: str
+    """Of the compressed file: damage is noticed before it is read, and nothing need be decompressed for it."""
 
 
 @dataclass(frozen=True, kw_only=True)

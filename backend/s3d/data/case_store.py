@@ -3,7 +3,7 @@
     STORE/store.json                     schema, plan, channels, labels (StoreDescription)
     STORE/cases/NAME/case.json           shape, size and hash of each array, properties (CaseRecord)
     STORE/cases/NAME/image.b2nd          float32 (channel, z, y, x)
-    STORE/cases/NAME/labels.b2nd         int16 (z, y, x), original label values        (optional, as the next two)
+    STORE/cases/NAME/labels.b2nd         int32 (z, y, x), original label values        (optional, as the next two)
     STORE/cases/NAME/excluded.b2nd       bool, True where the loss must not look       (anonymised voxels)
     STORE/cases/NAME/anatomy.b2nd        bool, True where no training patch may centre (method.md section 5)
     STORE/cases/NAME/foreground.npy      int32 (n, 3), up to 10,000 positions of each label value, values ascending
@@ -14,18 +14,16 @@ a usable store, and several processes may write different cases into one store.
 
 import hashlib
 import json
-import re
-import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from s3d.atomic_files import atomic_path, storage_errors, write_json
+from s3d.atomic_files import atomic_path, remove_leftovers, remove_path, storage_errors, write_json
 from s3d.config import to_dict
-from s3d.data.array_files import Box, read_box, write_array
+from s3d.data.array_files import Box, file_sha256, read_box, write_array
+from s3d.data.case_name import check_case_name
 from s3d.data.case_record import (
     ArrayRecord,
     CaseRecord,
@@ -44,11 +42,10 @@ _RECORD = "case.json"
 _FOREGROUND = "foreground.npy"
 _DTYPES: dict[str, type[np.generic]] = {
     "image": np.float32,
-    "labels": np.int16,
+    "labels": np.int32,
     "excluded": np.bool_,
     "anatomy": np.bool_,
 }
-_USABLE_NAME = re.compile(r"(?!\.)[^/\\:*?\"<>|\x00-\x1f]+")
 
 
 class CaseStore:
@@ -60,6 +57,8 @@ class CaseStore:
         self.description = description
         self._threads = threads
         self._records: dict[str, CaseRecord] = {}
+        self._undamaged: set[Path] = set()
+        self._spellings: dict[str, str] = {}
 
     @classmethod
     def create(cls, folder: Path, description: StoreDescription | None = None, threads: int = 1) -> "CaseStore":
@@ -110,7 +109,7 @@ class CaseStore:
     ) -> None:
         """Add a case, or replace it; whole or not at all.
 
-        image: float32 (channel, z, y, x); labels: int16 (z, y, x); excluded, anatomy: bool (z, y, x);
+        image: float32 (channel, z, y, x); labels: int32 (z, y, x); excluded, anatomy: bool (z, y, x);
         properties: JSON values. Raises DatasetError (unusable name, shapes that differ), StorageError.
         """
         given = {"image": image, "labels": labels, "excluded": excluded, "anatomy": anatomy}
@@ -131,15 +130,18 @@ class CaseStore:
                 np.save(folder / _FOREGROUND, positions)
             text = json.dumps(to_dict(record), indent=2, ensure_ascii=False, allow_nan=False)
             (folder / _RECORD).write_text(text + "\n", encoding="utf-8")
+        self._forget(name)
         self._records[name] = record
+        self._spellings[name.casefold()] = name
 
     def remove(self, name: str) -> None:
         """Take a case out; at no moment is half of it left under its name. Raises StorageError."""
-        self._records.pop(name, None)
-        with storage_errors(self._case(name)):
-            holder = Path(tempfile.mkdtemp(prefix=".removing-", dir=self.folder / "cases"))
-            self._case(name).rename(holder / name)
-            shutil.rmtree(holder)
+        self._forget(name)
+        remove_path(self._case(name))
+
+    def remove_leftovers(self) -> None:
+        """Remove what killed writers left behind. Only where nobody else is writing into the store."""
+        remove_leftovers(self.folder / "cases")
 
     def shape(self, name: str) -> tuple[int, int, int]:
         """Voxels of a case (z, y, x)."""
@@ -154,7 +156,7 @@ class CaseStore:
         return self._read(name, "image", box, 0.0)
 
     def read_labels(self, name: str, box: Box | None = None, pad_value: int = 0) -> np.ndarray:
-        """int16 (z, y, x) original label values of the box; pad_value (0 or the ignore value) outside the volume.
+        """int32 (z, y, x) original label values of the box; pad_value (0 or the ignore value) outside the volume.
 
         Raises DatasetError if the case has no labels.
         """
@@ -191,7 +193,7 @@ class CaseStore:
         return self._records[name]
 
     def check(self, name: str) -> None:
-        """Raise DatasetError unless every array of the case is there in full length (nothing is decompressed)."""
+        """Raise DatasetError unless every array of the case is there and undamaged (nothing is decompressed)."""
         for kind in self.record(name).arrays:
             self._whole_file(name, kind)
         self.foreground(name)
@@ -209,7 +211,7 @@ class CaseStore:
         return read_box(self._whole_file(name, kind), box, pad_value, self._threads)
 
     def _whole_file(self, name: str, kind: str) -> Path:
-        """Path of an array file that has its full length."""
+        """Path of an array file that has its full length and, looked at before the first read, its hash."""
         record = self.record(name).arrays.get(kind)
         if record is None:
             raise DatasetError(f"Case {name!r} of the store {self.folder} has no {kind}. Preprocess it with them.")
@@ -220,16 +222,37 @@ class CaseStore:
                 f"{path} is missing or damaged ({found} of {record.bytes} bytes). "
                 f"Delete the folder {path.parent} and preprocess the case again."
             )
+        if path not in self._undamaged:
+            if file_sha256(path) != record.file_sha256:
+                raise DatasetError(
+                    f"{path} is damaged: its content is not what was written. "
+                    f"Delete the folder {path.parent} and preprocess the case again."
+                )
+            self._undamaged.add(path)
         return path
 
+    def _forget(self, name: str) -> None:
+        """What is known of a case that is replaced or removed."""
+        self._records.pop(name, None)
+        self._spellings.pop(name.casefold(), None)
+        self._undamaged -= {_array_path(self._case(name), kind) for kind in _DTYPES}
+
     def _write_array(self, folder: Path, kind: str, array: np.ndarray) -> ArrayRecord:
-        size = write_array(_array_path(folder, kind), array, self._threads)
-        return ArrayRecord(bytes=size, sha256=hashlib.sha256(array.reshape(-1).data).hexdigest())
+        path = _array_path(folder, kind)
+        size = write_array(path, array, self._threads)
+        voxels = hashlib.sha256(array.reshape(-1).data).hexdigest()
+        return ArrayRecord(bytes=size, sha256=voxels, file_sha256=file_sha256(path))
 
     def _check_fits(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Refuse what could not be read back as it was meant."""
-        if not _USABLE_NAME.fullmatch(name):
-            raise DatasetError(f"{name!r} cannot name a case: it must serve as a folder's name. Rename the file.")
+        check_case_name(name)
+        if not self._spellings:  # listed once: a store may hold many thousand cases
+            self._spellings.update({other.casefold(): other for other in self.names()})
+        if (other := self._spellings.get(name.casefold(), name)) != name:
+            raise DatasetError(
+                f"The cases {name!r} and {other!r} differ only by upper and lower case: on some systems one would "
+                "replace the other. Rename one."
+            )
         image, channels = arrays["image"], self.description.channels
         if channels and len(image) != len(channels):
             raise DatasetError(

@@ -6,6 +6,7 @@ Keys that are not needed here are left alone.
 """
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any, Literal
 from s3d.errors import DatasetError, LabelError
 
 Layout = Literal["nnunet", "msd"]
-LARGEST_LABEL_VALUE = 32_767
-"""The case store keeps labels as int16."""
+_LIMIT = 2**31
+"""The case store keeps labels as int32."""
+_WHOLE_NUMBER = re.compile(r"-?[0-9]+")
 _BACKGROUND = "background"
 _IGNORE = "ignore"
 
@@ -111,12 +113,12 @@ def _name_and_value(path: Path, key: str, item: Any) -> tuple[str, int]:
             f"{path}: label {key!r} is a region, the list {item}; overlapping regions are not supported. "
             "Give each structure one value of its own."
         )
-    name, value = (item, key) if isinstance(item, str) and key.isdecimal() else (key, item)
-    if isinstance(value, str) and value.isdecimal():
+    name, value = (item, key) if isinstance(item, str) and _WHOLE_NUMBER.fullmatch(key) else (key, item)
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST_LABEL_VALUE:
+    if isinstance(value, bool) or not isinstance(value, int) or not -_LIMIT <= value < _LIMIT:
         raise LabelError(
-            f"{path}: label {name!r} has the value {value!r}; a whole number from 0 to {LARGEST_LABEL_VALUE} is needed."
+            f"{path}: label {name!r} has the value {value!r}; a whole number that fits into 32 bits is needed."
         )
     return name, value
 

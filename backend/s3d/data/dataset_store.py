@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from s3d.data.case_record import StoreDescription
 from s3d.data.case_store import CaseStore
 from s3d.data.dataset import LabelledCase, LabelledDataset, load_case
@@ -26,11 +24,12 @@ def build_store(
     """Preprocess the cases (all, unless named) into the store at folder; labels keep their original values.
 
     An unfinished or older store goes on: a case is kept if its files have the size and time they had, and its labels
-    are still known. Without cases the store ends with exactly the dataset's; with cases others stay in it.
+    are still known. One process at a time: what a killed one left is removed. Without cases the store ends with exactly the dataset's; with cases others stay in it.
     Raises UserError of any kind, naming the case; DatasetError if folder holds a store of another dataset or plan.
     """
     chosen = _chosen(dataset, cases)
     store = CaseStore.create(folder, _description(dataset, plan))
+    store.remove_leftovers()
     if cases is None:
         for stale in set(store.names()) - {case.name for case in chosen}:
             store.remove(stale)
@@ -97,7 +96,7 @@ def _add_case(store: CaseStore, dataset: LabelledDataset, case: LabelledCase) ->
     try:
         volume, labels = load_case(dataset, case)
         image, placement = preprocess_image(volume, store.plan)
-        stored = preprocess_labels(labels, placement).astype(np.int16, copy=False)
+        stored = preprocess_labels(labels, placement)
     except UserError as error:
         raise type(error)(f"Case {case.name!r}: {error}") from error
     store.write(

@@ -38,13 +38,12 @@ def resize_labels(labels_ZYX: np.ndarray, shape: Triple, orders: Triple) -> np.n
 
 def _numbered(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The values that occur, 0 first, the others ascending; and for each voxel the index of its value."""
-    lowest = min(0, int(labels.min()))
-    places = labels.astype(np.int32) - lowest
-    occurring = np.flatnonzero(np.bincount(places.ravel())) + lowest
-    values = np.concatenate([[0], occurring[occurring != 0]])
-    table = np.zeros(int(values.max()) - lowest + 1, np.int32)
-    table[values - lowest] = np.arange(len(values))
-    return values, table[places]
+    drawn = labels != 0
+    foreground = labels[drawn]
+    occurring = np.unique(foreground)
+    numbers = np.zeros(labels.shape, np.int32)
+    numbers[drawn] = np.searchsorted(occurring, foreground) + 1
+    return np.concatenate([np.zeros(1, labels.dtype), occurring]), numbers
 
 
 def _share(mask: np.ndarray, box: _Box, matrices: Sequence[np.ndarray]) -> tuple[np.ndarray, _Box]:

@@ -93,23 +93,23 @@ def preprocess_image(volume: Volume, plan: PreprocessingPlan) -> tuple[np.ndarra
 
 
 def preprocess_labels(labels_ZYX: np.ndarray, placement: Placement) -> np.ndarray:
-    """int16 (z, y, x) on the working grid, the same label values: each label is resampled linearly, the largest wins.
+    """int32 (z, y, x) on the working grid, the same label values: each label is resampled linearly, the largest wins.
 
-    Raises GeometryError if the labels are not on the image's native grid, LabelError for a value beyond 16 bits.
+    Raises GeometryError if the labels are not on the image's native grid, LabelError for a value beyond 32 bits.
     """
     cropped = _to_crop(labels_ZYX, placement)
-    low, high, limits = int(cropped.min()), int(cropped.max()), np.iinfo(np.int16)
+    low, high, limits = int(cropped.min()), int(cropped.max()), np.iinfo(np.int32)
     if low < limits.min or high > limits.max:
         raise LabelError(
-            f"The labels hold values from {low} to {high}; at most {limits.max} can be stored. Renumber them."
+            f"The labels hold values from {low} to {high}; only what fits into 32 bits can be stored. Renumber them."
         )
     orders = axis_orders(placement.cropped_spacing_mm, placement.working_spacing_mm, order=1)
-    return resize_labels(np.array(cropped, dtype=np.int16, order="C"), placement.working_shape, orders)
+    return resize_labels(np.array(cropped, dtype=np.int32, order="C"), placement.working_shape, orders)
 
 
 def preprocess_mask(mask_ZYX: np.ndarray, placement: Placement) -> np.ndarray:
     """bool (z, y, x) on the working grid, from anything that is true inside (anonymisation, anatomy)."""
-    return preprocess_labels((mask_ZYX != 0).astype(np.int16), placement).astype(np.bool_)
+    return preprocess_labels((mask_ZYX != 0).astype(np.int32), placement).astype(np.bool_)
 
 
 def nonzero_box(voxels_CZYX: np.ndarray) -> Crop:

@@ -21,14 +21,14 @@ from s3d.data.augmentation import SpatialParameters
 _MARGIN_VOXELS = {"linear": 0, "cubic": 6}
 """Read beyond the outermost source voxel; a spline coefficient's reach falls by 0.27 per voxel, 4e-4 after six."""
 _LABELS_AT_ONCE = 8
-_INT16_OFFSET = 32768
+_HISTOGRAM_BINS = 2**16
 
 
 @dataclass(frozen=True)
 class Window:
     """The voxels of one sample: as read, or as transformed.
 
-    image: float32 (channel, z, y, x); labels: int16 (z, y, x) or None; counted: bool (z, y, x), false where the loss
+    image: float32 (channel, z, y, x); labels: int32 (z, y, x) or None; counted: bool (z, y, x), false where the loss
     must not look and outside the volume, or None where nothing is left out.
     """
 
@@ -166,9 +166,15 @@ def _sample_labels(labels_ZYX: Tensor, points: Sequence[Tensor]) -> Tensor:
 
 
 def _present_labels(labels: Tensor) -> Tensor:
-    """Values in ascending order without 0; a histogram, because sorting for torch.unique takes four times as long."""
-    counts = torch.bincount(labels.flatten().int() + _INT16_OFFSET)
-    values = counts.nonzero().flatten() - _INT16_OFFSET
+    """Values in ascending order without 0.
+
+    By a histogram where values are near each other: sorting, as torch.unique does, takes four times as long.
+    """
+    lowest, highest = (int(value) for value in labels.aminmax())
+    if highest - lowest < _HISTOGRAM_BINS:
+        values = torch.bincount((labels - lowest).flatten()).nonzero().flatten() + lowest
+    else:
+        values = torch.unique(labels)
     return values[values != 0].to(labels.dtype)
 
 

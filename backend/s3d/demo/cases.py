@@ -59,11 +59,16 @@ def get_cases(config: DemoConfig, progress: Progress) -> DemoCases:
 
 
 def store_unlabelled(cases: DemoCases, folder: Path, progress: Progress) -> None:
-    """Preprocess the unlabelled images; every channel becomes a one-channel case. Label files are not opened."""
+    """Preprocess the unlabelled images; every channel becomes a one-channel case. Label files are not opened.
+
+    An unfinished store goes on; what an earlier demo with other groups left in it is taken out.
+    """
     store = CaseStore.create(folder, StoreDescription(source=cases.dataset.name, plan=PLAN, channels=("MR",)))
+    channels = len(cases.dataset.channels)
+    for stale in set(store.names()) - {f"{name}_{channel}" for name in cases.unlabelled for channel in range(channels)}:
+        store.remove(stale)
     stored = set(store.names())
     images = {case.name: case.images for case in cases.dataset.cases}
-    channels = len(cases.dataset.channels)
     with progress.stage("Preprocess", len(cases.unlabelled)) as bar:
         for name in cases.unlabelled:
             if f"{name}_{channels - 1}" not in stored:

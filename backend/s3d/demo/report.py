@@ -20,7 +20,8 @@ from s3d.evaluation.statistics import Interval, bootstrap_interval, paired_diffe
 from s3d.progress import read_events
 from s3d.training.record import versions
 
-_METRICS: dict[Metric, str] = {"dice": "Dice", "nsd": "NSD"}
+METRICS: dict[Metric, str] = {"dice": "Dice", "nsd": "NSD"}
+"""What the demo tells, with its name."""
 
 
 @dataclass
@@ -53,7 +54,7 @@ def result_line(finetuned: Judged, scratch: Judged, metric: Metric = "dice") -> 
     first, second = _table(finetuned, metric), _table(scratch, metric)
     difference = paired_difference(first, second)
     return (
-        f"{_METRICS[metric]} {bootstrap_interval(first).mean:.3f} {finetuned.name}, "
+        f"{METRICS[metric]} {bootstrap_interval(first).mean:.3f} {finetuned.name}, "
         f"{bootstrap_interval(second).mean:.3f} {scratch.name}; difference {_signed(difference)}"
     )
 
@@ -65,8 +66,9 @@ def _say_what_this_is(page: Page, config: DemoConfig, cases: DemoCases) -> None:
             "the package nilearn ships them, under its own random smooth deformation, bias field, contrast and noise. "
             "Scores on them say that the program works; they say nothing about patients."
         )
+    images = len(cases.unlabelled) * len(cases.dataset.channels)
     page.text(
-        f"A small network was pre-trained for {config.pretraining_steps} steps on {len(cases.unlabelled)} images "
+        f"A small network was pre-trained for {config.pretraining_steps} steps on {images} images "
         f"without their labels, then fine-tuned for {config.finetuning_steps} steps on {len(cases.training)} labelled "
         f"cases. The same network was trained from scratch for the same steps on the same cases. Both segmented "
         f"{len(cases.test)} cases that neither training nor pre-training had seen."
@@ -75,13 +77,13 @@ def _say_what_this_is(page: Page, config: DemoConfig, cases: DemoCases) -> None:
 
 def _tell_result(page: Page, finetuned: Judged, scratch: Judged) -> None:
     page.section("Result")
-    for metric in _METRICS:
+    for metric in METRICS:
         page.text(f"{result_line(finetuned, scratch, metric)}.")
     page.text(
         "The interval (95 %, bootstrap over cases) does not contain the chance of training: another seed alone moves "
         "such short runs by about as much. On so little data and time pre-training may well not win."
     )
-    for metric, name in _METRICS.items():
+    for metric, name in METRICS.items():
         _table_of_cases(page, metric, name, finetuned, scratch)
     first, second = case_means(finetuned.rows, "dice"), case_means(scratch.rows, "dice")
     page.picture(

@@ -13,7 +13,7 @@ from s3d.data.dataset import load_case
 from s3d.data.image_files import write_labels
 from s3d.demo.cases import PLAN, DemoCases, get_cases, store_unlabelled
 from s3d.demo.config import DemoConfig
-from s3d.demo.report import Judged, write_report
+from s3d.demo.report import METRICS, Judged, result_line, write_report
 from s3d.demo.side_by_side import finetune_side_by_side
 from s3d.evaluation.scores import score_case
 from s3d.finetuning.config import FinetuneConfig
@@ -58,6 +58,8 @@ def demo(config: DemoConfig, progress: Progress) -> Path:
         finetune_side_by_side(_finetunings(config, cases, pretrained), "Train both", progress)
     with timing.step(f"Segment and score {len(cases.test)} held-out cases with both"):
         judged = {name: _judge(config, name, cases, progress) for name in NETWORKS}
+        for metric in METRICS:
+            progress.note(f"    {result_line(judged['finetuned'], judged['scratch'], metric)}")
     report = config.output / "report.html"
     with timing.step("Write the report"):
         write_report(report, config, cases, judged, timing.seconds)
@@ -76,6 +78,7 @@ def _pretrain(config: DemoConfig, cases: DemoCases, progress: Progress) -> Path:
         batch_size=2,
         steps=config.pretraining_steps,
         preview_every=max(1, config.pretraining_steps // 2),
+        log_every=_log_every(config.pretraining_steps),
         seed=config.seed,
     )
     own = Progress(options.output / "events.jsonl", progress.console)
@@ -98,12 +101,18 @@ def _finetunings(config: DemoConfig, cases: DemoCases, pretrained: Path) -> list
             spacing_mm=PLAN.spacing_mm,
             cases=cases.training,
             steps=config.finetuning_steps,
+            log_every=_log_every(config.finetuning_steps),
             seed=config.seed,
             cpu_threads=max(1, torch.get_num_threads() // 2),
             reader_threads=1,
         )
         for name in NETWORKS
     ]
+
+
+def _log_every(steps: int) -> int:
+    """Often enough for a curve in the report."""
+    return max(1, min(10, steps // 10))
 
 
 def _judge(config: DemoConfig, name: str, cases: DemoCases, progress: Progress) -> Judged:
@@ -119,6 +128,13 @@ def _judge(config: DemoConfig, name: str, cases: DemoCases, progress: Progress) 
             volume, truth = load_case(cases.dataset, by_name[case])
             labels = predictor.segment(volume).labels
             write_labels(judged.segmentations / f"{case}.nii.gz", labels, volume.grid)
-            judged.rows += score_case(truth, labels, volume.grid.spacing_mm, cases.dataset.labels, case=case)
+            judged.rows += score_case(
+                truth,
+                labels,
+                volume.grid.spacing_mm,
+                cases.dataset.labels,
+                ignore_value=cases.dataset.ignore_value,
+                case=case,
+            )
             bar.advance()
     return judged

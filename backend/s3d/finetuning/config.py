@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from s3d.bundle import check_name
 from s3d.errors import ConfigError
 from s3d.models.presets import Architecture, preset
 from s3d.training.config import TrainingConfig
@@ -69,6 +70,7 @@ class FinetuneConfig(TrainingConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_name(self.name)
         if self.parent is None and self.transfer not in ("auto", "none"):
             raise ConfigError(f"transfer {self.transfer!r} needs a parent; name a bundle with `parent`.")
         if self.folds < 0 or self.folds == 1:

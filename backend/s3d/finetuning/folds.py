@@ -25,15 +25,23 @@ def read_patients(path: Path | None, cases: Sequence[str]) -> dict[str, str]:
     if path is None:
         return {case: case for case in cases}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DatasetError(
             f"{path} cannot be read ({error}). Give a CSV file with the columns case,patient."
         ) from error
+    separator = ";" if lines and ";" in lines[0] else ","  # what spreadsheets write in half of Europe
+    table = csv.DictReader(lines, delimiter=separator)
+    rows = [{key.strip(): (value or "").strip() for key, value in row.items() if key} for row in table]
     if not rows or not {"case", "patient"} <= set(rows[0]):
         raise DatasetError(f"{path} needs a first line `case,patient` and a line per case.")
-    patients = {row["case"]: row["patient"] for row in rows if row["patient"]}
+    patients: dict[str, str] = {}
+    for row in rows:
+        if row["patient"] and patients.setdefault(row["case"], row["patient"]) != row["patient"]:
+            raise DatasetError(
+                f"{path} gives case {row['case']!r} to two patients, {patients[row['case']]!r} and {row['patient']!r}. "
+                "Keep one line per case."
+            )
     missing = sorted(set(cases) - set(patients))
     if missing:
         raise DatasetError(f"{path} names no patient for case {missing[0]!r}; add a line for each of the cases.")

@@ -75,6 +75,7 @@ def gather(config: FinetuneConfig, progress: Progress, processes: Processes) -> 
     parent = None if config.parent is None else load_bundle(config.parent)
     _check_channel_order(parent, dataset)
     plan = _plan(config, parent)
+    patients = read_patients(config.patients, names)
     if processes.is_first:
         build_store(dataset, plan, config.output / "store", progress, cases=names)
     wait_for_all()
@@ -88,7 +89,7 @@ def gather(config: FinetuneConfig, progress: Progress, processes: Processes) -> 
         store=store,
         plan=plan,
         parent=parent,
-        patients=read_patients(config.patients, names),
+        patients=patients,
         image_hashes={case.name: image_hash(case) for case in dataset.cases if case.name in names},
         architecture=architecture,
         strategy=strategy_of(config, kind, more_channels),

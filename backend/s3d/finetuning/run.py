@@ -24,6 +24,7 @@ from s3d.training.record import options_on_card, versions
 from s3d.training.state import TrainingState
 
 _FEW_CASES = 5
+UNKNOWN_LINEAGE = "The parent does not tell which images trained it; the score is honest only if none of these did."
 
 
 def finetune(config: FinetuneConfig, progress: Progress, stop: StopRequest | None = None) -> Path:
@@ -65,7 +66,7 @@ def _plan(config: FinetuneConfig, material: Material, workplace: Workplace) -> S
         if not says_what_it_learnt(material.ancestor):
             workplace.progress.warning(
                 "W_UNKNOWN_CASES",
-                "The parent does not tell which images trained it; the score is honest only if none of these did.",
+                UNKNOWN_LINEAGE,
             )
     return planned
 
@@ -133,6 +134,8 @@ def _save(
 ) -> None:
     how = "k-fold" if config.folds else "locked hold-out" if config.hold_out else "none"
     scores: dict[str, Any] = pooled(rows, how) if rows else {"how": "none"}
+    if rows and not says_what_it_learnt(material.ancestor):
+        scores["doubt"] = UNKNOWN_LINEAGE
     if rows:
         write_csv(config.output / "scores.csv", rows)
         write_json(config.output / "scores.json", scores)

@@ -76,11 +76,13 @@ def schedule_of(strategy: Strategy, steps: int, profile: Profile) -> Schedule:
     head = DECODER + STEM if strategy.train_stem_in_decoder_warm_up else DECODER
     body = head if strategy.freeze_encoder else EVERYTHING
     warm_ups = strategy.decoder_warm_up + strategy.full_warm_up
-    each = round(steps * _WARM_UP_STEPS / (_WARM_UP_STEPS * warm_ups + _TRAIN_STEPS)) if warm_ups else 0
+    each = round(steps * _WARM_UP_STEPS / (_WARM_UP_STEPS * warm_ups + _TRAIN_STEPS))
     first, second = each * strategy.decoder_warm_up, each * strategy.full_warm_up
+    if not warm_ups:
+        second = min(profile.warm_up_steps, steps // 2)
     stages = (
         Stage(name="decoder warm-up", steps=first, shape="linear_warm_up", trained=head),
         Stage(name="warm-up", steps=second, shape="linear_warm_up", trained=body, fresh_optimizer=True),
-        Stage(name="train", steps=steps - first - second, shape="poly", trained=body),
+        Stage(name="train", steps=steps - first - second, shape="poly", trained=body, fresh_optimizer=not second),
     )
     return Schedule(stages, maximum)

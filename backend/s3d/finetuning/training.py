@@ -30,7 +30,7 @@ from s3d.training.optimizers import PROFILES
 from s3d.training.state import TrainingState
 
 _FREE_TO_CHANGE = {
-    "output", "dataset", "device", "cpu_threads", "reader_threads", "log_every", "save_every", "accumulate",
+    "output", "dataset", "device", "cpu_threads", "reader_threads", "log_every", "save_every",
     "folds", "hold_out", "patients", "tolerance_mm", "name", "parent",
 }  # fmt: skip
 _VALIDATIONS = 10
@@ -77,7 +77,7 @@ def train_on(
     state = TrainingState.start(model, profile, workplace.device)
     around = Surroundings(
         device=workplace.device,
-        checkpoint=Checkpoint(folder / "checkpoint.safetensors", _identity(config, material, cases)),
+        checkpoint=Checkpoint(folder / "checkpoint.safetensors", _identity(config, material, cases, workplace.device)),
         progress=workplace.progress,
         processes=workplace.processes,
         stop=workplace.stop,
@@ -156,10 +156,11 @@ def _fitting_steps(
     return least_of_processes(min(fitting, config.steps), workplace.device.torch_device)
 
 
-def _identity(config: FinetuneConfig, material: Material, cases: Sequence[str]) -> dict[str, object]:
+def _identity(config: FinetuneConfig, material: Material, cases: Sequence[str], device: Device) -> dict[str, object]:
     """What must not change between start and resume; where the data lies and how fast to compute may."""
     options = {key: value for key, value in to_dict(config).items() if key not in _FREE_TO_CHANGE}
     return options | {
+        "precision": device.precision,
         "cases": sorted(cases),
         "labels": material.dataset.labels,
         "patch_size": list(material.patch_size),

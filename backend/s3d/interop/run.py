@@ -38,5 +38,6 @@ def import_model(config: ImportConfig, progress: Progress) -> Path:
 
 def _line(path: Path, card: BundleDescription) -> str:
     what = ", ".join(label.name for label in card.labels) or "reconstruction"
-    how = card.training.get("scores", {}).get("how", "none")
+    scores = card.training.get("scores")
+    how = scores.get("how", "none") if isinstance(scores, dict) else "none"
     return f"{path.name}  {card.kind}  {len(card.channels)} channel(s)  {what}  score: {how}  id {card.id[:12]}"

@@ -57,6 +57,8 @@ def preprocess(config: PreprocessConfig, progress: Progress) -> Path:
         orientation=config.orientation, spacing_mm=config.spacing_mm, normalization=config.normalization
     )
     store = CaseStore.create(config.output, StoreDescription(source=config.catalog.name, plan=plan))
+    if shard.count == 1:  # else another job may be writing at this moment
+        store.remove_leftovers()
     share = kept[shard.number - 1 :: shard.count]
     present = set(store.names())
     missing = [entry for entry in share if case_name(entry) not in present]

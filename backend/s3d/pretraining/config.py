@@ -52,6 +52,12 @@ class PretrainConfig(TrainingConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
+        channels = (self.network.input_channels, self.network.output_channels)
+        if channels != (1, 1):
+            raise ConfigError(
+                f"Pre-training takes and gives one channel; this architecture has {channels[0]} in and {channels[1]} "
+                "out. Leave both at 1: fine-tuning adds channels."
+            )
         self._check_patch()
         rising = sorted(self.mask_ratio) == list(self.mask_ratio)
         if len(self.mask_ratio) not in (1, 2) or not rising or not all(0 < ratio < 1 for ratio in self.mask_ratio):

@@ -13,6 +13,7 @@ from s3d.data.augmentation_config import NONE, PRETRAINING, AugmentationConfig
 from s3d.data.case_store import CaseStore
 from s3d.data.patches import PatchBatch, PatchSampler
 from s3d.data.prefetching import prefetched
+from s3d.errors import DatasetError
 from s3d.models.initialization import initialize_for_pretraining
 from s3d.models.spark import SparkAutoencoder
 from s3d.pretraining.config import PretrainConfig
@@ -45,7 +46,7 @@ def pretrain(config: PretrainConfig, progress: Progress, stop: StopRequest | Non
         torch.set_num_threads(config.cpu_threads)
     with joined_processes() as processes:
         device = choose_device(config.device, config.precision, processes.local_rank)
-        store = CaseStore.open(config.store)
+        store = _open_store(config.store)
         sampler = PatchSampler(
             store, config.patch_size, config.seed, foreground_share=0.0, augmentation=_augmentation(config)
         )
@@ -71,6 +72,19 @@ def pretrain(config: PretrainConfig, progress: Progress, stop: StopRequest | Non
             _save(path, config, state, store)
         wait_for_all()
         return path
+
+
+def _open_store(folder: Path) -> CaseStore:
+    """Raises DatasetError: no store, no cases, cases of several channels."""
+    store = CaseStore.open(folder)
+    for name in store.names():
+        channels = store.record(name).channels
+        if channels != 1:
+            raise DatasetError(
+                f"The case {name!r} of {folder} has {channels} channels; pre-training takes images of one. "
+                "Store every channel as a case of its own."
+            )
+    return store
 
 
 def _augmentation(config: PretrainConfig) -> AugmentationConfig:

@@ -6,6 +6,7 @@ a function of the seed and of a step's or sample's number.
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def _unflatten(state: TrainingState, tensors: dict[str, Tensor], scalars: dict[s
         group, _, rest = name.partition(".")
         groups[group][rest] = value
     parameters = dict(state.model.named_parameters())
-    if parameters.keys() != groups["model"].keys():
+    if _shapes(parameters) != _shapes(groups["model"]):
         raise CheckpointError("The checkpoint's network is not this one. Choose another output folder.")
     with torch.no_grad():
         for name, parameter in parameters.items():
@@ -123,3 +124,7 @@ def _unflatten(state: TrainingState, tensors: dict[str, Tensor], scalars: dict[s
     state.skipped_in_a_row = scalars["skipped_in_a_row"]
     state.best_score = scalars["best_score"]
     state.best_weights = groups["best"] or None
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: value.shape for name, value in tensors.items()}

@@ -23,8 +23,9 @@ def make_image(seed: int = 0, channels: int = 1) -> np.ndarray:
 
 
 def make_labels() -> np.ndarray:
-    labels = np.zeros(SHAPE, np.int16)
+    labels = np.zeros(SHAPE, np.int32)
     labels[2:9, 3:12, 4:20] = 17
+    labels[15, :3, 0] = -100_000
     labels[10:12, 35:, 11:15] = 1035
     return labels
 
@@ -49,7 +50,11 @@ def test_what_was_written_is_read_again_by_another_reader(store: CaseStore) -> N
     np.testing.assert_array_equal(reader.read_labels("case_1"), make_labels())
     np.testing.assert_array_equal(reader.read_excluded("case_10"), make_image(3)[0] > 0)
     np.testing.assert_array_equal(reader.read_anatomy("case_10"), make_image(4)[0] > 1)
-    assert {value: len(found) for value, found in reader.foreground("case_1").items()} == {17: 1008, 1035: 40}
+    assert {value: len(found) for value, found in reader.foreground("case_1").items()} == {
+        -100_000: 3,
+        17: 1008,
+        1035: 40,
+    }
     assert reader.foreground("case_10") == {}
 
 
@@ -133,7 +138,7 @@ from s3d.data.case_store import CaseStore
 
 def write(store, name, number):
     image = np.full((1, 40, 40, 40), number, np.float32)
-    store.write(name, image, labels=image[0].astype(np.int16))
+    store.write(name, image, labels=image[0].astype(np.int32))
 
 def kill_at(countdown):
     def counted(function):

@@ -147,8 +147,9 @@ def test_a_wrong_dataset_json_is_refused(tmp_path: Path, text: str | None, messa
         ({"a": 1, "b": 1}, "two labels have the value 1"),
         ({"1": "a", "2": "a"}, "two labels have the name 'a'"),
         ({"background": 1, "a": 2}, "background has the value 1; it must be 0"),
-        ({"a": -1}, "'a' has the value -1"),
-        ({"a": 40000}, "whole number from 0 to 32767"),
+        ({"a": 2**31}, "'a' has the value 2147483648; a whole number that fits into 32 bits"),
+        ({"a": -(2**31) - 1}, "fits into 32 bits"),
+        ({"a": "--1"}, "'a' has the value '--1'"),
         ({"a": 1.5}, "'a' has the value 1.5"),
         ({"a": True}, "'a' has the value True"),
         ({"a": "one"}, "'a' has the value 'one'"),
@@ -165,9 +166,14 @@ def test_wrong_labels_in_dataset_json_are_refused(tiny: Any, tmp_path: Path, lab
 
 def test_a_dataset_without_ignore_has_none(tiny: Any, tmp_path: Path) -> None:
     tiny.write_nnunet(tmp_path)
-    tiny.write_description(tmp_path, labels={"Tail": 700, "Head": "3", "background": 0}, name=None, file_ending=None)
+    tiny.write_description(
+        tmp_path,
+        labels={"Tail": 100_000, "Head": "3", "Below": -2, "-5": "Low", "background": 0},
+        name=None,
+        file_ending=None,
+    )
     dataset = read_dataset(tmp_path)
-    assert list(dataset.labels.items()) == [("Head", 3), ("Tail", 700)]
+    assert list(dataset.labels.items()) == [("Low", -5), ("Below", -2), ("Head", 3), ("Tail", 100_000)]
     assert dataset.ignore_value is None
     assert dataset.name == tmp_path.name
 

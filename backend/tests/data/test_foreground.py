@@ -8,10 +8,11 @@ from s3d.errors import DatasetError
 
 
 def make_labels() -> np.ndarray:
-    labels = np.zeros((40, 30, 20), np.int16)
+    labels = np.zeros((40, 30, 20), np.int32)
     labels[3:30] = 700  # 16,200 voxels: more than are kept
     labels[5, 6, 7] = 2
     labels[30:32, ::2] = 31
+    labels[35, 1, 1] = -100_000
     return labels
 
 
@@ -24,7 +25,7 @@ def read_back(folder: Path, labels: np.ndarray) -> dict[int, np.ndarray]:
 def test_every_position_carries_its_label(tmp_path: Path) -> None:
     labels = make_labels()
     found = read_back(tmp_path, labels)
-    assert list(found) == [2, 31, 700]
+    assert list(found) == [-100_000, 2, 31, 700]
     for value, positions in found.items():
         assert positions.dtype == np.int32
         assert (labels[tuple(positions.T)] == value).all()
@@ -45,7 +46,7 @@ def test_the_same_labels_give_the_same_sample() -> None:
 
 
 def test_labels_without_foreground_have_no_positions(tmp_path: Path) -> None:
-    assert read_back(tmp_path, np.zeros((3, 4, 5), np.int16)) == {}
+    assert read_back(tmp_path, np.zeros((3, 4, 5), np.int32)) == {}
 
 
 def test_a_file_that_is_gone_or_holds_too_little_is_refused(tmp_path: Path) -> None:

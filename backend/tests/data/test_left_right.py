@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from s3d.data.left_right import left_right_pairs, mirror_axes_allowed
 
-LOOKS_SIDED = ["bright lesion", "cleft", "Bright", "uncleft", "lesion", "rim", "L1", "leftover", "alright"]
+LOOKS_SIDED = ["bright lesion", "cleft", "Bright", "uncleft", "lesion", "rim", "leftover", "alright", "edema", "Liver",
+               "ventricle", "Lesion", "Rim", "interthalamic cleft", "upright"]  # fmt: skip
 
 names = st.lists(st.text(max_size=12), max_size=8)
 stems = st.lists(st.sampled_from(["Putamen", "Amygdala", "Vessel 1", "Vessel 2", "white_matter"]), unique=True)
@@ -34,6 +35,12 @@ side_words = st.sampled_from([("Left", "Right"), ("left", "right"), ("L", "R"), 
         ("rib_left_1", "rib_right_1"),
         ("Left Accumbens", "right-accumbens"),
         ("Left", "Right"),
+        ("LHIP", "RHIP"),
+        ("HIPL", "HIPR"),
+        ("lput", "rput"),
+        ("LV", "RV"),
+        ("PUTl", "PUTR"),
+        ("volume1lh2", "volume1rh2"),
     ],
 )
 def test_the_usual_spellings_are_pairs(left: str, right: str) -> None:
@@ -43,6 +50,7 @@ def test_the_usual_spellings_are_pairs(left: str, right: str) -> None:
 def test_words_that_only_contain_a_side_are_not_fooled() -> None:
     assert left_right_pairs(LOOKS_SIDED) == []
     assert left_right_pairs(["bright", "bleft", "cleft", "cright"]) == []
+    assert left_right_pairs(["LV", "LIV", "RRV"]) == []
     assert mirror_axes_allowed(LOOKS_SIDED) == (0, 1, 2)
 
 
@@ -82,8 +90,14 @@ def test_mirroring_leaves_out_the_left_right_axis_where_names_have_sides() -> No
     assert mirror_axes_allowed([]) == (0, 1, 2)
 
 
-def test_a_lone_sided_name_forbids_mirroring_too() -> None:
-    assert mirror_axes_allowed(["Left Hippocampus", "Brain Stem"]) == (0, 1)
+@pytest.mark.parametrize(
+    "names",
+    [["Left Hippocampus"], ["Hippocampus_L"], ["hippo-R"], ["leftputamen"], ["putamenright"], ["LHippocampus"],
+     ["L_Hippocampus", "R_Hippo"], ["LHIP", "RHIP"], ["HIPL", "HIPR"], ["lput", "rput"], ["LV", "RV"],
+     ["rib_L1"], ["thalamicleft", "thalamicright"]],
+)  # fmt: skip
+def test_any_name_that_may_be_sided_forbids_mirroring(names: list[str]) -> None:
+    assert mirror_axes_allowed([*names, "Brain Stem"]) == (0, 1)
 
 
 def test_with_axes_as_stored_no_axis_is_safe_for_sided_names() -> None:

@@ -75,21 +75,29 @@ def test_a_spacing_in_another_unit_is_told_before_memory_is_asked_for() -> None:
         preprocess_image(volume(replace(GRID, spacing_mm=(1000.0, 1000.0, 1000.0))), PLAN)
 
 
-@pytest.mark.parametrize("value", [32768, -32769])
-def test_labels_beyond_16_bits_are_refused_not_wrapped(value: int) -> None:
-    _, placement = preprocess_image(volume(), PLAN)
+@pytest.mark.parametrize("value", [2**31 - 1, -(2**31), 100_000, -3])
+def test_labels_of_any_value_of_32_bits_survive(value: int) -> None:
+    _, placement = preprocess_image(volume(replace(GRID, spacing_mm=(1.3, 0.7, 1.1))), PLAN)
     labels = np.zeros(GRID.shape, np.int32)
+    labels[2:6, 2:6, 2:6] = value
+    assert np.unique(preprocess_labels(labels, placement)).tolist() == sorted([0, value])
+
+
+@pytest.mark.parametrize("value", [2**31, -(2**31) - 1])
+def test_labels_beyond_32_bits_are_refused_not_wrapped(value: int) -> None:
+    _, placement = preprocess_image(volume(), PLAN)
+    labels = np.zeros(GRID.shape, np.int64)
     labels[3, 3, 3] = value
-    with pytest.raises(LabelError, match=f"{value}.*at most 32767"):
+    with pytest.raises(LabelError, match=f"{value}.*32 bits"):
         preprocess_labels(labels, placement)
 
 
 def test_labels_and_masks_come_as_arrays_of_their_own() -> None:
     _, placement = preprocess_image(volume(), PLAN)
-    labels = np.ones(GRID.shape, np.int16)
+    labels = np.ones(GRID.shape, np.int32)
     stored = preprocess_labels(labels, placement)
     assert not np.shares_memory(stored, labels)
-    assert (stored.dtype, preprocess_mask(labels, placement).dtype) == (np.int16, np.bool_)
+    assert (stored.dtype, preprocess_mask(labels, placement).dtype) == (np.int32, np.bool_)
 
 
 def test_a_mask_may_mark_nothing_or_everything() -> None:

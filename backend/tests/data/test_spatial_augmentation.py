@@ -65,7 +65,7 @@ def test_identity_leaves_voxels_bit_equal_and_shares_their_memory():
 
 @pytest.mark.parametrize("axes", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
 def test_mirroring_turns_round_exactly_the_named_axes_of_image_labels_and_mask(axes):
-    volume = Window(noise(1, 20, 20, 20), torch.arange(8000, dtype=torch.int16).view(20, 20, 20), noise(20, 20, 20) > 0)
+    volume = Window(noise(1, 20, 20, 20), torch.arange(8000, dtype=torch.int32).view(20, 20, 20), noise(20, 20, 20) > 0)
     plain = transformed(volume, (3, 3, 3), PATCH, SpatialParameters())
     mirrored = transformed(volume, (3, 3, 3), PATCH, SpatialParameters(mirror_axes=axes))
     back = mirrored.map(lambda voxels: voxels.flip([axis - 3 for axis in axes]))
@@ -79,7 +79,7 @@ def test_mirroring_turns_round_exactly_the_named_axes_of_image_labels_and_mask(a
 def test_a_quarter_turn_equals_rot90(axis, plane, interpolation):
     angles = tuple(math.pi / 2 if index == axis else 0.0 for index in range(3))
     volume = noise(1, 40, 40, 40)
-    labels = torch.from_numpy(np.random.default_rng(1).integers(0, 5, (40, 40, 40)).astype(np.int16))
+    labels = torch.from_numpy(np.random.default_rng(1).integers(0, 5, (40, 40, 40)).astype(np.int32))
     parameters = SpatialParameters(rotation_rad=angles, interpolation=interpolation)
     patch = transformed(Window(volume, labels), (15, 14, 13), CUBE, parameters)
     plain = transformed(Window(volume, labels), (15, 14, 13), CUBE, SpatialParameters())
@@ -117,7 +117,7 @@ def test_labels_equal_the_largest_interpolated_share(parameters):
     shares = np.stack([map_coordinates(mask, points, order=1, mode="grid-constant") for mask in one_hot])
     shares[0] = 1 - shares[1:].sum(0)
     expected = np.flip(np.array(order)[shares.argmax(0)], parameters.mirror_axes)
-    window = Window(torch.zeros(1, 24, 24, 24), torch.from_numpy(labels.astype(np.int16)))
+    window = Window(torch.zeros(1, 24, 24, 24), torch.from_numpy(labels.astype(np.int32)))
     found = transformed(window, start, PATCH, parameters).labels.numpy()
     second, first = np.sort(np.flip(shares, [axis + 1 for axis in parameters.mirror_axes]), axis=0)[-2:]
     clear = first - second > 1e-4
@@ -126,7 +126,7 @@ def test_labels_equal_the_largest_interpolated_share(parameters):
 
 
 def test_more_labels_than_are_sampled_at_once_and_the_ignore_value_survive():
-    labels = torch.zeros(40, 40, 40, dtype=torch.int16)
+    labels = torch.zeros(40, 40, 40, dtype=torch.int32)
     for index in range(20):
         labels[2 * index : 2 * index + 2] = -1 if index == 10 else index + 1
     parameters = SpatialParameters(scale=(1.0, 1.3, 1.3))
@@ -135,7 +135,7 @@ def test_more_labels_than_are_sampled_at_once_and_the_ignore_value_survive():
 
 
 def test_between_two_labels_background_wins_and_then_the_smaller_value():
-    labels = torch.zeros(4, 4, 8, dtype=torch.int16)  # 8 voxels: all coordinates are exact in binary
+    labels = torch.zeros(4, 4, 8, dtype=torch.int32)  # 8 voxels: all coordinates are exact in binary
     labels[:, 0] = torch.arange(1, 9)  # more values than are sampled at once
     labels[:, 1] = torch.tensor([0, 3, 3, 0, 0, 12, 12, 3])
     parameters = SpatialParameters(scale=(1.0, 1.0, 2.0))
@@ -159,7 +159,7 @@ def test_scale_above_one_zooms_out():
 def test_a_labelled_ball_stays_on_its_label_under_any_transform(parameters, centre):
     distance = np.linalg.norm(np.indices((48, 48, 48)) - np.reshape(centre, (3, 1, 1, 1)), axis=0)
     ball = torch.from_numpy(distance < 8)
-    volume = Window(torch.stack([ball, torch.ones_like(ball)]).float(), ball.to(torch.int16) * 4, ~ball)
+    volume = Window(torch.stack([ball, torch.ones_like(ball)]).float(), ball.to(torch.int32) * 4, ~ball)
     patch = transformed(volume, (8, 8, 8), (32, 32, 32), parameters)
     share, inside = patch.image[0], patch.image[1] > 0.999
     clear = inside & ((share - 0.5).abs() > 1e-3)
@@ -170,7 +170,7 @@ def test_a_labelled_ball_stays_on_its_label_under_any_transform(parameters, cent
 
 def test_outside_the_volume_is_zero_background_and_not_counted():
     ones = torch.ones(10, 10, 10)
-    volume = Window(ones[None], ones.to(torch.int16) * 2, ones.bool())
+    volume = Window(ones[None], ones.to(torch.int32) * 2, ones.bool())
     patch = transformed(volume, (-7, -7, -7), (24, 24, 24), SpatialParameters(rotation_rad=(0.3, 0.2, 0.1)))
     corner = (slice(0, 4),) * 3
     assert not patch.image[0][corner].any()
@@ -203,3 +203,14 @@ def test_a_volume_of_one_slice_can_be_transformed():
     patch = transformed(Window(torch.ones(1, 1, 40, 40)), (-1, 10, 10), (4, 16, 16), parameters)
     assert patch.image[0, 1].mean() == pytest.approx(1, abs=0.01)
     assert not torch.isnan(patch.image).any()
+
+
+@pytest.mark.parametrize("values", [(-7, 3, 1035), (-(2**31), 5, 2**31 - 1)])
+def test_labels_of_any_value_of_32_bits_survive_a_rotation(values):
+    labels = torch.zeros(24, 24, 24, dtype=torch.int32)
+    for number, value in enumerate(values):
+        labels[4:20, 4:20, 6 * number : 6 * number + 5] = value
+    window, parameters = Window(torch.zeros(1, 24, 24, 24), labels), SpatialParameters(rotation_rad=(0.1, 0.2, 0.1))
+    found = transformed(window, (0, 0, 0), (24, 24, 24), parameters).labels
+    assert found.dtype == torch.int32
+    assert found.unique().tolist() == sorted([0, *values])

@@ -118,3 +118,16 @@ def test_locked_cases_are_new_to_the_parent() -> None:
 def test_one_patient_cannot_choose_its_own_checkpoint() -> None:
     with pytest.raises(DatasetError, match=r"One training patient .* choose selection last"):
         for_selection(("a", "b"), {"a": "p", "b": "p", "c": "q"}, seed=0)
+
+
+def test_blanks_and_semicolons_of_spreadsheets_do_not_split_a_patient(tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("case;patient\na;p \nb; p\n")
+    assert read_patients(table, ["a", "b"]) == {"a": "p", "b": "p"}
+
+
+def test_a_case_of_two_patients_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "patients.csv"
+    table.write_text("case,patient\na,p\na,q\n")
+    with pytest.raises(DatasetError, match="gives case 'a' to two patients, 'p' and 'q'"):
+        read_patients(table, ["a"])

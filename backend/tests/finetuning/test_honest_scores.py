@@ -1,11 +1,13 @@
 """No network is scored on a case that taught it, chose its checkpoint or taught its parent."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors import safe_open
 from torch import Tensor
 
@@ -130,3 +132,11 @@ def test_the_checkpoint_with_the_best_score_is_the_result(
     assert len(seen) == 3
     for name, value in seen[best - 1].items():
         np.testing.assert_array_equal(bundle.weights[name], value.numpy())
+
+
+def test_scoring_within_a_training_shows_both_bars(options: Options) -> None:
+    shown = io.StringIO()
+    config = options(selection="best", steps=1)
+    finetune(config, Progress(console=Console(file=shown, force_terminal=True, width=100)))
+    assert "Train" in shown.getvalue()
+    assert "Score" in shown.getvalue()

@@ -90,3 +90,17 @@ def test_the_four_knobs_are_independent(
         freeze_encoder,
     )
     assert schedule_of(strategy, 220, PAPER).steps == 220
+
+
+def test_without_any_other_warm_up_a_frozen_encoder_still_gets_the_profiles() -> None:
+    strategy = Strategy(decoder_warm_up=False, full_warm_up=False, freeze_encoder=True)
+    schedule = schedule_of(strategy, 400, PROFILES["quick"])
+    assert schedule.rate_at(0) == pytest.approx(schedule.maximum / 50)
+    assert schedule.steps == 400
+
+
+def test_momentum_is_forgotten_once_when_the_encoder_is_freed() -> None:
+    only_decoder = schedule_of(Strategy(full_warm_up=False), 2100, PAPER)
+    both = schedule_of(Strategy(), 2200, PAPER)
+    assert [stage.name for stage in only_decoder.stages if stage.steps and stage.fresh_optimizer] == ["train"]
+    assert [stage.name for stage in both.stages if stage.steps and stage.fresh_optimizer] == ["warm-up"]
