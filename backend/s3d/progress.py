@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
@@ -23,6 +23,8 @@ from s3d.atomic_files import storage_errors
 from s3d.errors import StorageError
 
 _SECONDS_BETWEEN_EVENTS = 0.5
+_BAR_WIDTH = 10
+"""Leaves room for counts, time to go and numbers on a terminal of 80 columns."""
 
 
 class Progress:
@@ -52,9 +54,8 @@ class Progress:
         if self.console is not None:
             bar = Bar(
                 TextColumn("{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=_BAR_WIDTH),
                 MofNCompleteColumn(),
-                TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[numbers]}"),
                 console=self.console,
@@ -165,7 +166,10 @@ def _without_nan(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def mend_last_line(events_path: Path) -> int:
-    """Cut a half-written last line (a killed writer leaves one) and return the last sequence number, 0 if none."""
+    """Cut a half-written last line (a killed writer leaves one) and return the last sequence number, 0 if none.
+
+    Where the last line is no event, the number of lines stands for it: a damaged log must not stop a run.
+    """
     if not events_path.exists():
         return 0
     lines = events_path.read_bytes().splitlines(keepends=True)
@@ -173,10 +177,20 @@ def mend_last_line(events_path: Path) -> int:
         with events_path.open("r+b") as file:
             file.seek(-len(lines.pop()), os.SEEK_END)
             file.truncate()
-    return int(json.loads(lines[-1])["sequence"]) if lines else 0
+    last = _event(lines[-1]) if lines else None
+    return len(lines) if last is None else int(last["sequence"])
 
 
 def read_events(events_path: Path) -> list[dict[str, Any]]:
-    """Every whole event of a file, oldest first."""
-    lines = events_path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Every whole event of a file, oldest first; lines that are none are left out."""
+    lines = events_path.read_bytes().splitlines(keepends=True)
+    events = (_event(line) for line in lines if line.endswith(b"\n"))
+    return [event for event in events if event is not None]
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and isinstance(event.get("sequence"), int) else None

@@ -100,7 +100,9 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ({"preset": "huge"}, "no preset 'huge'; choose one of resenc_l"),
         ({"steps": 0}, "steps is 0"),
         ({"batch_size": 3, "accumulate": 2}, "choose an accumulate that divides it"),
-        ({"learning_rate": -1.0}, "must be above 0"),
+        ({"learning_rate": -1.0}, "must be a number above 0"),
+        ({"learning_rate": float("nan")}, "must be a number above 0"),
+        ({"seed": -3}, "seed is -3"),
     ],
 )
 def test_impossible_pretrainings_are_refused(options: dict[str, object], message: str) -> None:
@@ -115,7 +117,10 @@ def test_impossible_pretrainings_are_refused(options: dict[str, object], message
         ({"folds": 1}, "choose 0 for none, or 2 and more"),
         ({"folds": 3, "hold_out": 2}, "either folds or hold_out"),
         ({"foreground_share": 1.5}, "between 0 and 1"),
-        ({"minutes": 0.0}, "must be above 0"),
+        ({"minutes": 0.0}, "must be a number above 0"),
+        ({"minutes": float("inf")}, "must be a number above 0"),
+        ({"freeze_encoder": True}, "would freeze random ones"),
+        ({"preset": "huge"}, "no preset 'huge'"),
     ],
 )
 def test_impossible_finetunings_are_refused(options: dict[str, object], message: str) -> None:

@@ -98,3 +98,12 @@ def test_a_disk_that_fills_up_is_told_once_and_the_file_stays_readable(
     again.note("with room again")
     again.close()
     assert [event["sequence"] for event in read_events(tmp_path / "events.jsonl")] == [1, 2]
+
+
+def test_a_damaged_log_does_not_stop_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"sequence": 1, "kind": "note"}\nnot json \xff\n[3]\n')
+    progress = Progress(path)
+    progress.note("went on")
+    progress.close()
+    assert [event["sequence"] for event in read_events(path)] == [1, 4]

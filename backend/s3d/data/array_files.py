@@ -57,6 +57,15 @@ def file_sha256(path: Path) -> str:
         raise _damaged(path, error) from error
 
 
+def check_array_file(path: Path, size: int, sha256: str | None) -> None:
+    """Raise DatasetError unless the file has so many bytes and, if given, that hash."""
+    found = path.stat().st_size if path.exists() else 0
+    if found != size:
+        raise _damaged(path, f"{found} of {size} bytes")
+    if sha256 is not None and file_sha256(path) != sha256:
+        raise _damaged(path, "it does not hold what was written")
+
+
 def read_box(path: Path, box: Box | None, pad_value: float, threads: int) -> np.ndarray:
     """The voxels of a box, pad_value where it reaches outside; None reads everything. Leading axes are read whole.
 
@@ -70,9 +79,9 @@ def read_box(path: Path, box: Box | None, pad_value: float, threads: int) -> np.
         raise _damaged(path, error) from error
 
 
-def _damaged(path: Path, error: Exception) -> DatasetError:
+def _damaged(path: Path, reason: object) -> DatasetError:
     return DatasetError(
-        f"{path} is missing or damaged ({error}). Delete the folder {path.parent} and preprocess the case again."
+        f"{path} is missing or damaged ({reason}). Delete the folder {path.parent} and preprocess the case again."
     )
 
 

@@ -20,3 +20,12 @@ def check_case_name(name: str) -> None:
             f"{name[:40]!r}... cannot name a case: it has {len(name.encode())} bytes, {_MOST_BYTES} are possible. "
             "Rename the file."
         )
+
+
+def check_spelling(name: str, present: str) -> None:
+    """Raise DatasetError if the name and one already there differ, though not on systems that ignore case."""
+    if present != name:
+        raise DatasetError(
+            f"The cases {name!r} and {present!r} differ only by upper and lower case: on some systems one would "
+            "replace the other. Rename one."
+        )

@@ -22,8 +22,8 @@ import numpy as np
 
 from s3d.atomic_files import atomic_path, remove_leftovers, remove_path, storage_errors, write_json
 from s3d.config import to_dict
-from s3d.data.array_files import Box, file_sha256, read_box, write_array
-from s3d.data.case_name import check_case_name
+from s3d.data.array_files import Box, check_array_file, file_sha256, read_box, write_array
+from s3d.data.case_name import check_case_name, check_spelling
 from s3d.data.case_record import (
     ArrayRecord,
     CaseRecord,
@@ -216,19 +216,8 @@ class CaseStore:
         if record is None:
             raise DatasetError(f"Case {name!r} of the store {self.folder} has no {kind}. Preprocess it with them.")
         path = _array_path(self._case(name), kind)
-        found = path.stat().st_size if path.exists() else 0
-        if found != record.bytes:
-            raise DatasetError(
-                f"{path} is missing or damaged ({found} of {record.bytes} bytes). "
-                f"Delete the folder {path.parent} and preprocess the case again."
-            )
-        if path not in self._undamaged:
-            if file_sha256(path) != record.file_sha256:
-                raise DatasetError(
-                    f"{path} is damaged: its content is not what was written. "
-                    f"Delete the folder {path.parent} and preprocess the case again."
-                )
-            self._undamaged.add(path)
+        check_array_file(path, record.bytes, None if path in self._undamaged else record.file_sha256)
+        self._undamaged.add(path)
         return path
 
     def _forget(self, name: str) -> None:
@@ -248,11 +237,7 @@ class CaseStore:
         check_case_name(name)
         if not self._spellings:  # listed once: a store may hold many thousand cases
             self._spellings.update({other.casefold(): other for other in self.names()})
-        if (other := self._spellings.get(name.casefold(), name)) != name:
-            raise DatasetError(
-                f"The cases {name!r} and {other!r} differ only by upper and lower case: on some systems one would "
-                "replace the other. Rename one."
-            )
+        check_spelling(name, self._spellings.get(name.casefold(), name))
         image, channels = arrays["image"], self.description.channels
         if channels and len(image) != len(channels):
             raise DatasetError(

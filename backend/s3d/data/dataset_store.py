@@ -24,7 +24,8 @@ def build_store(
     """Preprocess the cases (all, unless named) into the store at folder; labels keep their original values.
 
     An unfinished or older store goes on: a case is kept if its files have the size and time they had, and its labels
-    are still known. One process at a time: what a killed one left is removed. Without cases the store ends with exactly the dataset's; with cases others stay in it.
+    are still known. Without cases the store ends with exactly the dataset's; with cases others stay in it.
+    Only one process at a time may do this: what a killed one left behind is removed.
     Raises UserError of any kind, naming the case; DatasetError if folder holds a store of another dataset or plan.
     """
     chosen = _chosen(dataset, cases)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from s3d.data.file_name import check_name
 from s3d.data.image_files import Volume, from_sitk
 from s3d.errors import ImageError
 
@@ -38,17 +39,21 @@ class DicomSeries:
 
 
 def list_dicom_series(tree: Path) -> list[DicomSeries]:
-    """Every series below a folder, sorted by folder and id; folders without DICOM files give none."""
+    """Every series below a folder, sorted by folder and id; folders without DICOM files give none.
+
+    Raises ImageError for a folder or slice whose name is not UTF-8.
+    """
     folders = sorted({file.parent for file in tree.rglob("*") if file.is_file() and not file.name.startswith(".")})
     return [
         _series(folder, series_id)
         for folder in folders
-        for series_id in sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
+        for series_id in _series_ids(folder)
     ]
 
 
 def read_dicom_series(folder: Path, series_id: str) -> Volume:
     """All slices of a series as one volume, one channel. Raises ImageError for missing or unequal slices."""
+    check_name(folder)
     files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series_id)
     if not files:
         raise ImageError(f"{folder} holds no DICOM series {series_id}. Check the folder.")
@@ -64,6 +69,11 @@ def read_dicom_series(folder: Path, series_id: str) -> Volume:
     if not np.isfinite(voxels).all() or voxels.min() == voxels.max():
         raise ImageError(f"The DICOM series in {folder} shows nothing: one value everywhere, or NaN. Leave it out.")
     return Volume(np.ascontiguousarray(voxels, dtype=np.float32), grid)
+
+
+def _series_ids(folder: Path) -> list[str]:
+    check_name(folder)
+    return sorted(sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder)))
 
 
 def _check_even(folder: Path, headers: list[sitk.ImageFileReader]) -> None:
@@ -84,6 +94,7 @@ def _check_even(folder: Path, headers: list[sitk.ImageFileReader]) -> None:
 
 
 def _header(path: Path) -> sitk.ImageFileReader:
+    check_name(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s3d.errors import GeometryError
+from s3d.errors import GeometryError, ImageError
 
 _SPACING_TOLERANCE = 1e-3
 """Of the spacing; headers store it in single precision and programs round differently."""
@@ -60,14 +60,17 @@ def same_grid(first: Grid, second: Grid) -> bool:
 def grid_of(
     path: Path, size: Sequence[int], spacing: Sequence[float], origin: Sequence[float], direction: Sequence[float]
 ) -> Grid:
-    """The grid of the file at path from what SimpleITK says of it, (x, y, z, ...); a 2-D image is one slice.
+    """The grid of the file at path from what SimpleITK says of it, (x, y, z, ...).
 
-    Raises GeometryError for what cannot be a grid, and for axes that are not at right angles.
+    Raises ImageError for a 2-D image, GeometryError for what cannot be a grid, and for axes not at right angles.
     """
-    dimension, kept = len(size), min(len(size), 3)
-    matrix = np.eye(3)
-    matrix[:kept, :kept] = np.reshape(direction, (dimension, dimension))[:kept, :kept]
-    size3, spacing3, origin3 = (*size[:3], 1)[:3], (*spacing[:3], 1.0)[:3], (*origin[:3], 0.0)[:3]
+    if len(size) < 3:
+        raise ImageError(
+            f"{path} is a 2-D image of {' x '.join(map(str, size))} pixels; a volume of three axes is needed. "
+            "Give the whole series as one 3-D file."
+        )
+    matrix = np.reshape(direction, (len(size), len(size)))[:3, :3]
+    size3, spacing3, origin3 = tuple(size[:3]), tuple(spacing[:3]), tuple(origin[:3])
     possible = np.isfinite([*spacing3, *origin3, *matrix.flat]).all() and min(spacing3) > 0 and min(size3) > 0
     if not possible:
         raise GeometryError(

@@ -11,6 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from s3d.atomic_files import atomic_path
+from s3d.data.file_name import check_name
 from s3d.data.grid import Grid, Volume, grid_of, same_grid, sheared
 from s3d.data.image_integrity import check_header, check_whole
 from s3d.errors import GeometryError, ImageError, LabelError, StorageError
@@ -207,6 +208,7 @@ def _reader(path: Path) -> sitk.ImageFileReader:
 
 
 def _check_readable(path: Path) -> None:
+    check_name(path)
     if not path.exists():
         raise ImageError(f"There is no image file {path}. Check the path.")
     try:
@@ -227,6 +229,10 @@ def _to_sitk(array_ZYX: np.ndarray, grid: Grid) -> sitk.Image:
 def _write(path: Path, image: sitk.Image) -> None:
     if not path.name.endswith(ENDINGS):
         raise StorageError(f"{path} cannot be written: its ending must be one of {', '.join(ENDINGS)}.")
+    try:
+        check_name(path)
+    except ImageError as error:
+        raise StorageError(str(error)) from error
     with atomic_path(path) as temporary:
         try:
             sitk.WriteImage(image, str(temporary), useCompression=not path.name.endswith(".nii"))

@@ -15,11 +15,10 @@ from s3d.data.grid import Grid, Volume
 from s3d.data.label_resampling import resize_labels
 from s3d.data.orientation import AxisOrder, axis_order_to_lps, reorient_grid
 from s3d.data.resampling import Triple, axis_orders, resampled_shape, resize
-from s3d.errors import ConfigError, GeometryError, LabelError
+from s3d.errors import ConfigError, GeometryError, ImageError, LabelError
 
 Crop = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 """Start and stop along each axis."""
-_SMALLEST_DEVIATION = 1e-8
 _MOST_VOXELS = 2**30
 """Of a working grid: a metre along each axis at 1 mm. More means a spacing in another unit."""
 
@@ -65,7 +64,7 @@ class Placement:
 def preprocess_image(volume: Volume, plan: PreprocessingPlan) -> tuple[np.ndarray, Placement]:
     """float32 (channel, z, y, x) on the working grid, and the way back; volume is left as it is.
 
-    Raises GeometryError if the image would be absurdly large on the working grid.
+    Raises GeometryError if the image would be absurdly large on the working grid, ImageError as zscore does.
     """
     order = axis_order_to_lps(volume.grid) if plan.orientation == "LPS" else AxisOrder()
     oriented = order.apply(volume.voxels)
@@ -124,11 +123,26 @@ def nonzero_box(voxels_CZYX: np.ndarray) -> Crop:
 
 
 def zscore(voxels_CZYX: np.ndarray) -> None:
-    """Mean 0 and deviation 1 of each channel over the whole box (the official pipeline masks nothing), in place."""
-    for channel in voxels_CZYX:
-        channel -= channel.mean(dtype=np.float64)
-        deviation = math.sqrt(np.square(channel).mean(dtype=np.float64))
-        channel /= max(deviation, _SMALLEST_DEVIATION)
+    """Mean 0 and deviation 1 of each channel over the whole box (the official pipeline masks nothing), in place.
+
+    Raises ImageError naming the channel if it has one value everywhere or values too far apart for single precision.
+    """
+    for number, channel in enumerate(voxels_CZYX):
+        lowest, highest = float(channel.min()), float(channel.max())
+        if lowest == highest:
+            raise ImageError(
+                f"Channel {number} has the value {highest:g} everywhere between the image's empty borders: it shows "
+                "nothing. Leave it out."
+            )
+        with np.errstate(over="ignore"):
+            channel -= channel.mean(dtype=np.float64)
+        squares = sum(float(np.square(plane, dtype=np.float64).sum()) for plane in channel)
+        if not math.isfinite(squares):
+            raise ImageError(
+                f"Channel {number} holds values from {lowest:g} to {highest:g}, too far apart to compute with. "
+                "Export the image again with its true intensities."
+            )
+        channel /= math.sqrt(squares / channel.size)
 
 
 def _check_size(placement: Placement) -> None:

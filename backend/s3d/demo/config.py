@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from s3d.errors import ConfigError
-from s3d.models.presets import Architecture, preset
+from s3d.models.presets import Architecture, PresetName, preset
 
 
 def data_from_environment() -> Path | None:
@@ -32,7 +32,7 @@ class DemoConfig:
     """Optimiser steps of the pre-training; far fewer than the paper's 250,000."""
     finetuning_steps: int = 400
     """Optimiser steps of the fine-tuning, and as many from scratch."""
-    preset: str = "small"
+    preset: PresetName = "small"
     """Network by name."""
     patch_size: tuple[int, int, int] = (32, 48, 32)
     """Training patch (z, y, x) in voxels."""
@@ -43,6 +43,14 @@ class DemoConfig:
         for name in ("training_cases", "test_cases", "pretraining_steps", "finetuning_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or above.")
+        stride = self.network.total_stride
+        if any(size < 2 * stride or size % stride for size in self.patch_size):
+            raise ConfigError(
+                f"patch_size {self.patch_size} does not suit this network: each axis must be a multiple of {stride}, "
+                f"at least {2 * stride}."
+            )
         if self.unlabelled_cases < self.training_cases:
             raise ConfigError(
                 f"unlabelled_cases is {self.unlabelled_cases}; it must be at least training_cases "

@@ -80,8 +80,9 @@ def _tell_result(page: Page, finetuned: Judged, scratch: Judged) -> None:
     for metric in METRICS:
         page.text(f"{result_line(finetuned, scratch, metric)}.")
     page.text(
-        "The interval (95 %, bootstrap over cases) does not contain the chance of training: another seed alone moves "
-        "such short runs by about as much. On so little data and time pre-training may well not win."
+        "The interval (95 %, bootstrap over cases) does not contain the chance of training: another seed can move such "
+        "short runs, too, and by how much was not measured here. On so little data and time pre-training may well not "
+        "win."
     )
     for metric, name in METRICS.items():
         _table_of_cases(page, metric, name, finetuned, scratch)

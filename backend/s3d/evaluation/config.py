@@ -17,8 +17,8 @@ class EvaluateConfig:
     output: Path
     """Folder for cases.csv, summary.json and report.html; made if need be."""
     labels: dict[str, int] | None = None
-    """Voxel values by name; other values count as background. Unset: those of the dataset.json in or above references,
-    and any other value is an error."""
+    """Voxel values by name; other values count as background.
+    Unset: those of the dataset.json in or above references, and any other value is an error."""
     ignore_value: int | None = None
     """Reference value of voxels nobody annotated, left out of both masks. Unset: `ignore` of dataset.json, if any."""
     tolerance_mm: float = 1.0

@@ -6,8 +6,8 @@ from typing import Literal
 
 from s3d.bundle import check_name
 from s3d.errors import ConfigError
-from s3d.models.presets import Architecture, preset
-from s3d.training.config import TrainingConfig
+from s3d.models.presets import Architecture, PresetName, preset
+from s3d.training.config import TrainingConfig, check_positive
 
 Transfer = Literal["none", "encoder", "encoder_decoder"]
 
@@ -32,8 +32,9 @@ class FinetuneConfig(TrainingConfig):
     """Steps of all stages together; warm-ups keep their share when it is smaller (paper: 12.5k + 12.5k + 250k)."""
     minutes: float | None = None
     """Time of one training instead of a number of steps; the speed is measured first, steps is the upper limit."""
-    preset: str = "resenc_l"
-    """Network for training from scratch, by name; a parent brings its own."""
+    preset: PresetName = "resenc_l"
+    """Network for training from scratch: resenc_l is the paper's (for a GPU), medium and small suit workstations, tiny
+    is for first tries. A parent brings its own."""
     architecture: Architecture | None = None
     """Full shape of the network for training from scratch (JSON file only)."""
     patch_size: tuple[int, int, int] | None = None
@@ -81,10 +82,14 @@ class FinetuneConfig(TrainingConfig):
             raise ConfigError("Choose either folds or hold_out; both give a score.")
         if not 0 <= self.foreground_share <= 1:
             raise ConfigError(f"foreground_share is {self.foreground_share}; it must lie between 0 and 1.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ConfigError(f"minutes is {self.minutes}; it must be above 0.")
-        if self.tolerance_mm <= 0:
-            raise ConfigError(f"tolerance_mm is {self.tolerance_mm}; it must be above 0.")
+        check_positive("minutes", self.minutes)
+        check_positive("tolerance_mm", self.tolerance_mm)
+        if self.freeze_encoder and (self.parent is None or self.transfer == "none"):
+            raise ConfigError("freeze_encoder without transferred weights would freeze random ones; name a parent.")
+        if self.patch_size is not None and min(self.patch_size) < 1:
+            raise ConfigError(f"patch_size is {self.patch_size}; give three sizes of at least 1 voxel.")
+        if self.parent is None:
+            self.scratch_network  # noqa: B018 - an unknown preset is refused before any work
 
     @property
     def keeps_events(self) -> bool:

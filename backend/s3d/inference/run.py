@@ -10,7 +10,7 @@ from s3d.atomic_files import storage_errors, write_json
 from s3d.bundle import BundleDescription, load_bundle
 from s3d.config import to_dict
 from s3d.data.image_files import Volume, read_channels, read_header, write_labels, write_volume
-from s3d.errors import DatasetError, InterruptedRunError, StorageError, UserError
+from s3d.errors import DatasetError, GeometryError, ImageError, InterruptedRunError, StorageError, UserError
 from s3d.inference.cases import InputCase, find_cases, image_ending
 from s3d.inference.config import SegmentConfig
 from s3d.inference.predictor import Predictor, check_channels
@@ -74,7 +74,10 @@ def _segment_case(case: InputCase, label: str, predictor: Predictor, config: Seg
     given = len(case.images) if len(case.images) > 1 else read_header(case.images[0]).channels
     check_channels(given, predictor.description, _has(case.images))
     volume = read_channels(case.images, given)
-    result = predictor.segment(volume, probabilities=config.probabilities, name=label)
+    try:
+        result = predictor.segment(volume, probabilities=config.probabilities, name=label)
+    except (ImageError, GeometryError) as error:  # of the voxels, which know no file
+        raise type(error)(f"{case.images[0]}: {error}") from error
     entry = {"name": case.name, "images": [str(image) for image in case.images], "labels": case.result.name}
     if result.probabilities is not None:
         path = case.result.parent / "probabilities" / case.result.name

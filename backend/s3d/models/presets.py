@@ -1,6 +1,7 @@
 """Network shapes by name. Torch-free, so that configs and the server may import it."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from s3d.errors import ConfigError
 
@@ -43,6 +44,8 @@ class Architecture:
         """Voxels of the input per voxel of the bottleneck, the same along each axis."""
         return int(2 ** (len(self.features) - 1))
 
+
+PresetName = Literal["resenc_l", "medium", "small", "tiny"]
 
 PRESETS: dict[str, Architecture] = {
     "resenc_l": Architecture(),

@@ -10,7 +10,7 @@ from s3d.config import to_dict
 from s3d.data.case_store import CaseStore
 from s3d.data.image_files import Volume, read_labels, same_grid
 from s3d.data.preprocessing import Placement, preprocess_image, preprocess_mask
-from s3d.errors import GeometryError, OutOfMemoryError
+from s3d.errors import GeometryError, ImageError, OutOfMemoryError
 from s3d.preparation.catalog import CatalogEntry
 from s3d.preparation.inspection import read_image
 
@@ -36,7 +36,7 @@ def prepare_case(entry: CatalogEntry, store: CaseStore) -> None:
     try:
         volume = read_image(entry)
         excluded, anatomy = _read_masks(entry, volume)
-        image, placement = preprocess_image(volume, store.plan)
+        image, placement = _preprocessed(entry, volume, store)
         store.write(
             case_name(entry),
             image,
@@ -58,6 +58,13 @@ def removed_voxels(mask: np.ndarray, voxels: np.ndarray) -> np.ndarray:
         return mask
     filled = voxels != 0
     return mask if filled[mask].mean() <= filled[~mask].mean() else ~mask
+
+
+def _preprocessed(entry: CatalogEntry, volume: Volume, store: CaseStore) -> tuple[np.ndarray, Placement]:
+    try:
+        return preprocess_image(volume, store.plan)
+    except (ImageError, GeometryError) as error:  # that know no file
+        raise type(error)(f"{entry.path}: {error}") from error
 
 
 def _read_masks(entry: CatalogEntry, volume: Volume) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -79,7 +79,9 @@ def shard_path(path: Path, shard: Shard) -> Path:
 
 def write_catalog(path: Path, entries: Sequence[CatalogEntry]) -> None:
     """Write one JSON object per line, atomically. Raises StorageError."""
-    write_text(path, "".join(json.dumps(to_dict(entry), ensure_ascii=False) + "\n" for entry in entries))
+    text = "".join(json.dumps(to_dict(entry), ensure_ascii=False) + "\n" for entry in entries)
+    # what is not UTF-8 in the name of a dropped image becomes JSON's own \udc.. and is read back as it was
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
 def read_catalog(path: Path) -> list[CatalogEntry]:

@@ -50,11 +50,11 @@ class CatalogConfig:
     modalities: tuple[str, ...] = PAPER_MODALITIES
     """Kinds of MRI to keep; the paper's four by default. Synonyms (T1w, FLAIR, MPRAGE) are understood."""
     assume_modality: str | None = None
-    """What to take images for whose names and tags do not tell, for example T1. By default they are dropped,
-    because an archive's unnamed images are as often maps and functional series as anatomy."""
+    """What images are taken for whose names and tags do not tell, for example T1.
+    By default they are dropped: such images are as often maps and functional series as anatomy."""
     check_voxels: bool = True
-    """Read every image that passes the filters once, so that truncated, constant or NaN images are dropped here and
-    not only by preprocess. Off: only headers and hashes are read."""
+    """Read every image that passes the filters once, so that truncated, constant or NaN ones are dropped here.
+    Off: only headers and hashes are read, and preprocess leaves them out."""
     workers: int = 2
     """Images looked at side by side (threads), 1 or more."""
     shard: str = "1/1"
@@ -93,7 +93,7 @@ class PreprocessConfig:
     orientation: Literal["LPS", "as_stored"] = "LPS"
     """Axis order of the stored images."""
     spacing_mm: tuple[float, float, float] | None = (1.0, 1.0, 1.0)
-    """Voxel size (z, y, x) in mm after resampling; null keeps each image's own."""
+    """Voxel size (z, y, x) in mm after resampling; None (JSON: null) keeps each image's own."""
     normalization: Literal["zscore", "none"] = "zscore"
     """Intensity scaling over the cropped image."""
     workers: int = 2

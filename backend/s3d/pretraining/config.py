@@ -6,7 +6,7 @@ from typing import Literal
 
 from s3d.bundle import check_name
 from s3d.errors import ConfigError
-from s3d.models.presets import Architecture, preset
+from s3d.models.presets import Architecture, PresetName, preset
 from s3d.models.spark_options import SparkOptions
 from s3d.training.config import TrainingConfig
 
@@ -25,10 +25,10 @@ class PretrainConfig(TrainingConfig):
     """Name of the bundle, NAME.s3dmodel in the output folder."""
     batch_size: int = 6
     """Samples per step (paper section 4)."""
-    preset: str = "resenc_l"
-    """Network by name; overridden by `architecture`."""
+    preset: PresetName = "resenc_l"
+    """Network: resenc_l is the paper's (for a GPU), medium and small suit workstations, tiny is for first tries."""
     architecture: Architecture | None = None
-    """Full shape of the network, for other widths and depths (JSON file only)."""
+    """Full shape of the network instead of a preset, for other widths and depths (JSON file only)."""
     patch_size: tuple[int, int, int] = (160, 160, 160)
     """Training patch (z, y, x) in voxels (paper section 2)."""
     mask_ratio: tuple[float, ...] = (0.6, 0.9)

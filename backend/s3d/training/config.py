@@ -1,5 +1,6 @@
 """What every training has in common. Pre-training and fine-tuning add their own fields. Torch-free."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -7,6 +8,12 @@ from s3d.errors import ConfigError
 
 QUICK_BELOW_STEPS = 10_000
 """Under this budget SGD with momentum 0.99 learns next to nothing (docs/decisions/optimiser-profiles.md)."""
+
+
+def check_positive(name: str, value: float | None) -> None:
+    """Raise ConfigError unless value is a finite number above 0, or unset."""
+    if value is not None and not 0 < value < math.inf:
+        raise ConfigError(f"{name} is {value}; it must be a number above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +58,10 @@ class TrainingConfig:
                 f"batch_size {self.batch_size} cannot be worked through in {self.accumulate} equal parts; "
                 "choose an accumulate that divides it."
             )
-        if self.learning_rate is not None and self.learning_rate <= 0:
-            raise ConfigError(f"learning_rate is {self.learning_rate}; it must be above 0.")
-        if self.max_gradient_norm <= 0:
-            raise ConfigError(f"max_gradient_norm is {self.max_gradient_norm}; it must be above 0 (paper: 12).")
+        for name in ("learning_rate", "max_gradient_norm"):
+            check_positive(name, getattr(self, name))
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed}; it must be 0 or above.")
         if self.cpu_threads is not None and self.cpu_threads < 1:
             raise ConfigError(f"cpu_threads is {self.cpu_threads}; it must be at least 1, or unset for all cores.")
 

@@ -187,15 +187,11 @@ class _Meter:
         self._smooth_loss = float("nan")
         self._images_per_second = 0.0
 
-    def shown(self, rate: float) -> dict[str, float | str]:
+    def shown(self, rate: float) -> dict[str, str]:
         """What stands beside the bar."""
         memory_gb = memory_in_use_mb(self._around.device.torch_device) / 1e3
-        return {
-            "loss": self._smooth_loss,
-            "rate": rate,
-            "images/s": self._images_per_second,
-            "memory": f"{memory_gb:.1f} GB",
-        }
+        speed = {"images/s": f"{self._images_per_second:.1f}"} if self._images_per_second else {}
+        return {"loss": f"{self._smooth_loss:.3f}", "rate": f"{rate:.0e}", **speed, "GB": f"{memory_gb:.1f}"}
 
     def count(self, loss: float, rate: float, state: TrainingState) -> None:
         """Take in one step."""

@@ -14,10 +14,13 @@ _NAMES_OF_CASES = "cases"
 
 def options_on_card(config: TrainingConfig) -> dict[str, Any]:
     """The options of a run without what could name a person or a machine: paths and cases."""
+    left_out = {_NAMES_OF_CASES}
+    if getattr(config, "architecture", None) is not None:
+        left_out.add("preset")  # not the one that was trained
     return {
         name: value
         for name, value in to_dict(config).items()
-        if name != _NAMES_OF_CASES and not isinstance(getattr(config, name), Path)
+        if name not in left_out and not isinstance(getattr(config, name), Path)
     }
 
 

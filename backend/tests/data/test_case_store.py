@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s3d.data import array_files
 from s3d.data.case_record import StoreDescription
 from s3d.data.case_store import CaseStore
 from s3d.data.preprocessing import PreprocessingPlan
@@ -200,6 +201,36 @@ def test_a_truncated_array_is_refused_with_a_remedy(store: CaseStore) -> None:
     store.check("case_10")
 
 
+@pytest.mark.parametrize("kind", ["image", "labels"])
+def test_a_single_flipped_bit_is_refused_at_the_first_read(store: CaseStore, kind: str) -> None:
+    path = store.folder / "cases" / "case_1" / f"{kind}.b2nd"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    reader = CaseStore.open(store.folder)
+    with pytest.raises(DatasetError, match=rf"{kind}\.b2nd is missing or damaged.*not hold.*preprocess the case again"):
+        reader.read_image("case_1", OUTSIDE) if kind == "image" else reader.read_labels("case_1", OUTSIDE)
+    with pytest.raises(DatasetError, match="damaged"):
+        reader.check("case_1")
+
+
+def test_an_array_is_hashed_once_per_reader_and_again_when_replaced(
+    store: CaseStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    real = array_files.file_sha256
+    monkeypatch.setattr(array_files, "file_sha256", lambda path: (hashed.append(path.name), real(path))[1])
+    reader = CaseStore.open(store.folder)
+    for _ in range(3):
+        reader.read_image("case_1", OUTSIDE)
+        reader.read_labels("case_1")
+    assert hashed == ["image.b2nd", "labels.b2nd"]
+    reader.write("case_1", make_image(5))
+    hashed.clear()
+    reader.read_image("case_1")
+    assert hashed == ["image.b2nd"]
+
+
 def test_a_missing_array_is_refused(store: CaseStore) -> None:
     (store.folder / "cases" / "case_1" / "labels.b2nd").unlink()
     with pytest.raises(DatasetError, match=r"labels\.b2nd is missing or damaged \(0 of"):
@@ -229,10 +260,10 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ('{"schema_version": 2}', "schema 2; this program reads schema 1"),
+        ('{"schema_version": 1}', "schema 1; this program reads schema 2"),
         ("[]", "schema None"),
-        ('{"schema_version": 1, "plan": {"spacing_mm": "x"}}', "damaged"),
-        ('{"schema_version": 1, "labels": {"a": "x"}}', "damaged"),
+        ('{"schema_version": 2, "plan": {"spacing_mm": "x"}}', "damaged"),
+        ('{"schema_version": 2, "labels": {"a": "x"}}', "damaged"),
     ],
 )
 def test_a_wrong_store_description_is_refused(store: CaseStore, text: str, message: str) -> None:
@@ -261,10 +292,29 @@ def test_labels_may_gain_names_between_two_runs(store: CaseStore) -> None:
     assert json.loads((store.folder / "store.json").read_text())["labels"] == {"new": 5}
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\\b", "a:b", "line\nbreak"])
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "..", "a\\b", "a:b", "line\nbreak",
+                                  "dot.", "space ", "CON", "nul.nii", "Com1", "x" * 201])  # fmt: skip
 def test_a_name_that_cannot_be_a_folder_is_refused(store: CaseStore, name: str) -> None:
     with pytest.raises(DatasetError, match="cannot name a case"):
         store.write(name, make_image())
+
+
+def test_two_names_that_differ_by_case_only_are_refused(store: CaseStore) -> None:
+    """On Windows and macOS the second would replace the first."""
+    with pytest.raises(DatasetError, match=r"'CASE_1' and 'case_1' differ only by upper and lower case"):
+        store.write("CASE_1", make_image())
+    store.write("case_1", make_image())
+    store.remove("case_1")
+    store.write("CASE_1", make_image())
+
+
+def test_what_killed_writers_left_is_removed_only_when_asked_for(store: CaseStore) -> None:
+    for name in (".writing-abc", ".removing-abc"):
+        (store.folder / "cases" / name / "case_7").mkdir(parents=True)
+    again = CaseStore.create(store.folder, store.description)
+    assert len(list((store.folder / "cases").iterdir())) == 4
+    again.remove_leftovers()
+    assert sorted(path.name for path in (store.folder / "cases").iterdir()) == ["case_1", "case_10"]
 
 
 def test_arrays_that_do_not_match_are_refused(store: CaseStore) -> None:

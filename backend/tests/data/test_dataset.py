@@ -166,12 +166,8 @@ def test_wrong_labels_in_dataset_json_are_refused(tiny: Any, tmp_path: Path, lab
 
 def test_a_dataset_without_ignore_has_none(tiny: Any, tmp_path: Path) -> None:
     tiny.write_nnunet(tmp_path)
-    tiny.write_description(
-        tmp_path,
-        labels={"Tail": 100_000, "Head": "3", "Below": -2, "-5": "Low", "background": 0},
-        name=None,
-        file_ending=None,
-    )
+    labels = {"Tail": 100_000, "Head": "3", "Below": -2, "-5": "Low", "background": 0}
+    tiny.write_description(tmp_path, labels=labels, name=None, file_ending=None)
     dataset = read_dataset(tmp_path)
     assert list(dataset.labels.items()) == [("Low", -5), ("Below", -2), ("Head", 3), ("Tail", 100_000)]
     assert dataset.ignore_value is None

@@ -7,8 +7,8 @@ import pytest
 import SimpleITK as sitk
 
 from s3d.data.grid import grid_of
-from s3d.data.image_files import read_header, read_volume
-from s3d.errors import GeometryError
+from s3d.data.image_files import read_header, read_labels, read_volume
+from s3d.errors import GeometryError, ImageError
 
 UPRIGHT = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 
@@ -45,7 +45,18 @@ def test_cosines_rounded_by_a_header_are_accepted() -> None:
     assert grid_of(Path("image.nii"), (4, 5, 6), (1.0, 2.0, 3.0), (0.0, 0.0, 0.0), rounded).shape == (6, 5, 4)
 
 
-def test_spacing_and_shape_count_from_z_and_a_2d_image_is_one_slice() -> None:
-    grid = grid_of(Path("image.nii"), (4, 5), (1.0, 2.0), (7.0, 8.0), (0.0, 1.0, 1.0, 0.0))
-    assert (grid.shape, grid.spacing_mm, grid.origin_mm) == ((1, 5, 4), (1.0, 2.0, 1.0), (7.0, 8.0, 0.0))
-    np.testing.assert_array_equal(np.reshape(grid.direction, (3, 3)), [[0, 1, 0], [1, 0, 0], [0, 0, 1]])
+def test_spacing_and_shape_count_from_z() -> None:
+    turned = (0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    grid = grid_of(Path("image.nii"), (4, 5, 6), (1.0, 2.0, 3.0), (7.0, 8.0, 9.0), turned)
+    assert (grid.shape, grid.spacing_mm, grid.origin_mm) == ((6, 5, 4), (3.0, 2.0, 1.0), (7.0, 8.0, 9.0))
+    assert grid.direction == turned
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd", ".png"])
+def test_a_2d_image_is_refused(tmp_path: Path, ending: str) -> None:
+    """Its result would be 3-D, not on the image's own grid."""
+    pixels = np.arange(60, dtype=np.uint8).reshape(6, 10)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels), str(tmp_path / f"image{ending}"))
+    for read in (read_header, read_volume, read_labels):
+        with pytest.raises(ImageError, match=rf"image{ending} is a 2-D image .*10 x 6.*three axes"):
+            read(tmp_path / f"image{ending}")

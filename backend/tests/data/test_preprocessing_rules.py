@@ -14,7 +14,7 @@ from s3d.data.grid import Grid, Volume
 from s3d.data.orientation import AxisOrder, axis_order_to_lps, reorient_grid
 from s3d.data.preprocessing import PreprocessingPlan, preprocess_image, preprocess_labels, preprocess_mask
 from s3d.data.resampling import axis_orders, resize
-from s3d.errors import GeometryError, LabelError
+from s3d.errors import GeometryError, ImageError, LabelError
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 GRID = Grid((8, 9, 10), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), IDENTITY)
@@ -64,10 +64,29 @@ def test_a_large_offset_does_not_spoil_the_zscore() -> None:
     assert float(image.mean(dtype=np.float64)) == pytest.approx(0, abs=1e-4)
 
 
-def test_a_channel_without_contrast_becomes_zero_not_nan() -> None:
+@pytest.mark.parametrize("value", [7.0, 0.1, -1e25])
+def test_a_channel_of_one_value_within_the_box_is_refused(value: float) -> None:
+    """Not constant as a file: zeros surround it."""
+    voxels = np.zeros((2, *GRID.shape), np.float32)
+    voxels[0, 2:6, 2:6, 2:6] = np.random.default_rng(0).normal(80, 9, size=(4, 4, 4))
+    voxels[1, 2:6, 2:6, 2:6] = value
+    with pytest.raises(ImageError, match=r"Channel 1 has the value .* everywhere .*Leave it out"):
+        preprocess_image(Volume(voxels, GRID), PLAN)
+    assert preprocess_image(Volume(voxels, GRID), replace(PLAN, normalization="none"))[0].any()
+
+
+@pytest.mark.parametrize("factor", [1e-25, 1e25, 1e36])
+def test_intensities_of_any_size_are_scaled_alike(factor: float) -> None:
     head = volume()
-    both = Volume(np.concatenate([head.voxels, np.full_like(head.voxels, 7)]), head.grid)
-    assert (preprocess_image(both, PLAN)[0][1] == 0).all()
+    scaled = Volume((head.voxels * factor).astype(np.float32), head.grid)
+    np.testing.assert_allclose(preprocess_image(scaled, PLAN)[0], preprocess_image(head, PLAN)[0], atol=1e-4)
+
+
+def test_intensities_too_far_apart_for_single_precision_are_refused() -> None:
+    voxels = volume().voxels
+    voxels[0], voxels[0, 4] = -3e38, 3e38
+    with pytest.raises(ImageError, match=r"Channel 0 holds values from -3e\+38 to 3e\+38, too far apart"):
+        preprocess_image(Volume(voxels, GRID), PLAN)
 
 
 def test_a_spacing_in_another_unit_is_told_before_memory_is_asked_for() -> None:

@@ -30,6 +30,11 @@ def steps_taken(demo: Path) -> dict[str, list[int]]:
     }
 
 
+def results_in(shown: str) -> list[str]:
+    """The lines that tell both means and their difference."""
+    return [line.strip() for line in shown.splitlines() if line.strip().startswith(("Dice ", "NSD "))]
+
+
 @pytest.mark.slow
 def test_from_a_dataset_to_a_report_and_again_without_redoing_what_is_finished(
     make_dataset: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
@@ -41,7 +46,7 @@ def test_from_a_dataset_to_a_report_and_again_without_redoing_what_is_finished(
     for step in ("(1) Get the cases", "(2) Pre-train on 4", "(3) Fine-tune and train", "(4) Segment", "(5) Write"):
         assert step in shown.err
     page = (demo / "report.html").read_text(encoding="utf-8")
-    results = [line.strip() for line in shown.err.splitlines() if line.strip().startswith(("Dice 0.", "NSD 0."))]
+    results = results_in(shown.err)
     assert len(results) == 2
     assert all(f"<p>{result}.</p>" in page for result in results)
     assert page.count("<img ") == 6

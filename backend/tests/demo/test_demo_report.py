@@ -100,7 +100,8 @@ def test_the_result_is_told_whichever_way_it_went(
 ) -> None:
     config, cases = finished
     both = judged(config, dict(zip(cases.test, first, strict=True)), dict(zip(cases.test, second, strict=True)))
-    line = f"Dice {np.mean(first):.3f} pre-trained, fine-tuned, {np.mean(second):.3f} from scratch; difference {difference}"
+    means = f"Dice {np.mean(first):.3f} pre-trained, fine-tuned, {np.mean(second):.3f} from scratch"
+    line = f"{means}; difference {difference}"
     assert result_line(both["finetuned"], both["scratch"]) == line
     shown = text_of(report_of(config, cases, both))
     assert f"{line}." in shown

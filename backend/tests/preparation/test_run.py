@@ -123,6 +123,17 @@ def test_shards_and_workers_make_the_same_store(archive: Path, tmp_path: Path) -
     assert together.fingerprint() == alone.fingerprint()
 
 
+@pytest.mark.parametrize(("shard", "left"), [("1/1", 0), ("1/2", 1)])
+def test_what_a_killed_run_left_is_removed_unless_another_job_may_be_writing_it(
+    archive: Path, shard: str, left: int
+) -> None:
+    path = catalog(catalog_config(archive), Progress())
+    config = preprocess_config(path, shard=shard)
+    (config.output / "cases" / ".writing-x" / "case").mkdir(parents=True)
+    preprocess(config, Progress())
+    assert len(list((config.output / "cases").glob(".writing-*"))) == left
+
+
 def test_an_image_that_broke_since_is_left_out_and_named(archive: Path, tmp_path: Path) -> None:
     path = catalog(catalog_config(archive), Progress())
     (archive / "b_T1.nii.gz").write_text("gone")

@@ -123,9 +123,7 @@ def test_visible_and_excluded_voxels_do_not_count() -> None:
     batch = make_batch((4, 9), excluded)
     counted = task.counted(batch, task.visible(7, batch.numbers))
     assert 0 < counted.sum() < excluded.numel()
-    changed = PatchBatch(
-        batch.image.where(counted, batch.image + 100), None, excluded, batch.numbers, batch.case_names
-    )
+    changed = PatchBatch(batch.image.where(counted, batch.image + 100), None, excluded, batch.numbers, batch.case_names)
     assert task.loss(Guess(), changed, 7).item() == task.loss(Guess(), batch, 7).item()
 
 
