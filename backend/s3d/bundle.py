@@ -7,9 +7,11 @@ half-copied or altered bundle is refused. Nothing here is a pickle.
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -27,6 +29,8 @@ SCHEMA_VERSION = 1
 SUFFIX = ".s3dmodel"
 _DESCRIPTION = "model.json"
 _WEIGHTS = "weights.safetensors"
+_LARGEST_BYTES = {_DESCRIPTION: 4 * 2**20, _WEIGHTS: 8 * 2**30}
+"""Of a zip's members, unpacked: a small zip may hold more than any memory does."""
 _USABLE_NAME = re.compile(r"[^\W_](?:[\w .+-]{0,98}[^\W_])?")
 NOT_A_DEVICE = "For research use only, not a medical device."
 
@@ -95,16 +99,27 @@ class BundleDescription:
     """Shown wherever the model is."""
 
     def __post_init__(self) -> None:
-        if self.architecture.input_channels != len(self.channels):
-            raise BundleError(
-                f"Model {self.name!r} names {len(self.channels)} channels but its network takes "
-                f"{self.architecture.input_channels}; the bundle is inconsistent."
+        for problem in self._problems():
+            raise BundleError(f"Model {self.name!r} {problem}; the bundle is inconsistent.")
+
+    def _problems(self) -> Iterator[str]:
+        """What cannot be, each as the rest of a sentence."""
+        network, values = self.architecture, [label.value for label in self.labels]
+        if network.input_channels != len(self.channels):
+            yield f"names {len(self.channels)} channels but its network takes {network.input_channels}"
+        if self.kind == "segmentation" and network.output_channels != len(values) + 1:
+            yield f"names {len(values)} labels but its network gives {network.output_channels} classes with background"
+        if len({0, *values}) != len(values) + 1 or not all(-(2**31) <= value < 2**31 for value in values):
+            yield f"has the label values {values}; they must be distinct and not 0, and fit into 32 bits"
+        if any(size < 1 or size % network.total_stride for size in self.patch_size):
+            yield (
+                f"has the patch size {self.patch_size}; its sizes must be positive multiples of its network's total "
+                f"stride {network.total_stride}"
             )
-        if self.kind == "segmentation" and self.architecture.output_channels != len(self.labels) + 1:
-            raise BundleError(
-                f"Model {self.name!r} names {len(self.labels)} labels but its network gives "
-                f"{self.architecture.output_channels} classes with background; the bundle is inconsistent."
-            )
+        if len(set(self.mirror_axes)) < len(self.mirror_axes) or not set(self.mirror_axes) <= {0, 1, 2}:
+            yield f"mirrors along the axes {self.mirror_axes}; they must be from 0 to 2 and distinct"
+        if self.spacing_mm is not None and not all(0 < value < math.inf for value in self.spacing_mm):
+            yield f"has the spacing {self.spacing_mm} mm; each value must be above 0"
 
 
 @dataclass(frozen=True)
@@ -188,12 +203,25 @@ def _read_member(path: Path, name: str) -> bytes:
         )
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                if PurePosixPath(member).name == name and len(PurePosixPath(member).parts) <= 2:
-                    return archive.read(member)
+            return archive.read(_member(path, archive, name))
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError) as error:  # RuntimeError: encrypted
         raise BundleError(
             f"{path} is damaged, or neither a bundle folder nor a readable zip ({error}). "
             "Check the path, or get it anew."
         ) from error
-    raise BundleError(f"{path} holds no {name}; it is not a model bundle. Check the path.")
+
+
+def _member(path: Path, archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    """The only file of that name, at the top or one folder down, if it is not too large (a longer one ends there)."""
+    places = [(PurePosixPath(member.filename), member) for member in archive.infolist()]
+    found = [member for place, member in places if place.name == name and len(place.parts) <= 2]
+    if not found:
+        raise BundleError(f"{path} holds no {name}; it is not a model bundle. Check the path.")
+    if len(found) > 1:
+        raise BundleError(f"{path} holds {len(found)} files {name}; a bundle has one. Get it anew.")
+    if found[0].file_size > _LARGEST_BYTES[name]:
+        raise BundleError(
+            f"{name} in {path} has {found[0].file_size} bytes unpacked, at most {_LARGEST_BYTES[name]} are read. "
+            "It is no model of this program; get it anew."
+        )
+    return found[0]

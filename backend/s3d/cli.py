@@ -6,19 +6,22 @@ Each verb is found by name and imported only when it is called, so that `s3d --h
 
 import dataclasses
 import importlib
+import importlib.metadata
+import itertools
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import tyro
 from rich.console import Console
 from rich.text import Text
 
-from s3d.config import read_values
+from s3d.config import is_mapping, read_values
 from s3d.errors import ConfigError, OutOfMemoryError, S3DError, StorageError
 from s3d.progress import Progress
 
@@ -63,6 +66,9 @@ VERBS: dict[str, Verb] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if words == ["--version"]:
+        print(f"s3d {importlib.metadata.version('s3d-backend')}")
+        return 0
     name = _verb_of(words)
     try:
         code = _usage(words) if name is None else _run(name, words[len(name.split()) :])
@@ -118,6 +124,7 @@ def parse(name: str, words: Sequence[str]) -> Any:
     """The verb's config from its command line; `--config FILE` gives values that options then override."""
     kind = _load(VERBS[name].config)
     rest, file = _take_option(list(words), "--config")
+    _refuse_names_given_twice(kind, rest)
     default = None if file is None else _unfinished(kind, read_values(kind, Path(file)))
     return tyro.cli(
         kind,
@@ -175,12 +182,27 @@ def _is_first_process() -> bool:
 
 
 def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:
-    if option not in words:
+    """The words without `option VALUE` or `option=VALUE`, and the value."""
+    place = next((place for place, word in enumerate(words) if word.partition("=")[0] == option), None)
+    if place is None:
         return words, None
-    place = words.index(option)
-    if place + 1 >= len(words):
+    _, joined, value = words[place].partition("=")
+    taken = words[place : place + (1 if joined else 2)]
+    if not value and len(taken) < 2:
         raise ConfigError(f"{option} needs the path of a JSON file after it.")
-    return words[:place] + words[place + 2 :], words[place + 1]
+    return words[:place] + words[place + len(taken) :], value or taken[1]
+
+
+def _refuse_names_given_twice(kind: type, words: Sequence[str]) -> None:
+    """Raise ConfigError for `--labels A 1 A 2`: of two values for one name the last would win, silently."""
+    for field, hint in get_type_hints(kind).items():
+        option = f"--{field.replace('_', '-')}"
+        if not is_mapping(hint) or option not in words:
+            continue
+        given = words[words.index(option) + 1 :]
+        names = list(itertools.takewhile(lambda word: not word.startswith("--"), given))[::2]
+        if twice := [name for name, count in Counter(names).items() if count > 1]:
+            raise ConfigError(f"{option} names {twice[0]!r} twice; give each name once.")
 
 
 def _unfinished(kind: type, values: dict[str, Any]) -> Any:

@@ -15,6 +15,8 @@ from s3d.errors import ConfigError
 
 ConfigType = TypeVar("ConfigType")
 
+_WANTED = {int: "a whole number", float: "a number", str: "a text", Path: "a text", bool: "true or false"}
+
 
 def read_values(kind: type, path: Path) -> dict[str, Any]:
     """The values a JSON file gives to some fields of kind, converted. Raises ConfigError naming file and key."""
@@ -29,17 +31,17 @@ def read_values(kind: type, path: Path) -> dict[str, Any]:
     return _convert_fields(kind, values, str(path))
 
 
-def read_config(kind: type[ConfigType], path: Path) -> ConfigType:
-    """The configuration of a JSON file. Raises ConfigError naming file and key."""
-    return _build(kind, read_values(kind, path), str(path))
-
-
 def from_dict(kind: type[ConfigType], values: dict[str, Any], source: str = "The configuration") -> ConfigType:
     """Build kind from plain JSON values; nested dataclasses, paths, tuples and enums of strings are understood."""
     return _build(kind, _convert_fields(kind, values, source), source)
 
 
-def _convert_fields(kind: type, values: dict[str, Any], source: str) -> dict[str, Any]:
+def is_mapping(hint: Any) -> bool:
+    """Whether a field's type is dict[...], or that or None."""
+    return dict in {typing.get_origin(choice) for choice in (hint, *typing.get_args(hint))}
+
+
+def _convert_fields(kind: type, values: dict[str, Any], source: str, joint: str = ": ") -> dict[str, Any]:
     hints = typing.get_type_hints(kind)
     names = [field.name for field in dataclasses.fields(kind)]
     for key in values:
@@ -47,7 +49,7 @@ def _convert_fields(kind: type, values: dict[str, Any], source: str) -> dict[str
             near = difflib.get_close_matches(key, names, n=1)
             meant = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(names))}."
             raise ConfigError(f"{source}: unknown key {key!r}. {meant}")
-    return {key: _convert(hints[key], value, f"{source}: {key}") for key, value in values.items()}
+    return {key: _convert(hints[key], value, f"{source}{joint}{key}") for key, value in values.items()}
 
 
 def _build(kind: type[ConfigType], values: dict[str, Any], source: str) -> ConfigType:
@@ -93,9 +95,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{where} is {value!r}; an object is needed.")
-        return {_convert_key(arguments[0], key): _convert(arguments[1], item, where) for key, item in value.items()}
+        return {
+            _convert_key(arguments[0], key, where): _convert(arguments[1], item, f"{where}.{key}")
+            for key, item in value.items()
+        }
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return from_dict(typing.cast(type, hint), value, where)
+        kind = typing.cast(type, hint)
+        return _build(kind, _convert_fields(kind, value, where, joint="."), where)
     return _convert_plain(hint, value, where)
 
 
@@ -123,8 +129,11 @@ def _convert_tuple(arguments: tuple[Any, ...], value: Any, where: str) -> tuple[
     return tuple(_convert(hint, item, where) for hint, item in zip(arguments, value, strict=True))
 
 
-def _convert_key(hint: Any, key: str) -> Any:
-    return int(key) if hint is int else key
+def _convert_key(hint: Any, key: str, where: str) -> Any:
+    try:
+        return int(key) if hint is int else key
+    except ValueError as error:
+        raise ConfigError(f"{where} has the key {key!r}; {_WANTED[int]} is needed.") from error
 
 
 def _convert_plain(hint: Any, value: Any, where: str) -> Any:
@@ -134,8 +143,6 @@ def _convert_plain(hint: Any, value: Any, where: str) -> Any:
         return Path(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is int and isinstance(value, bool):
-        raise ConfigError(f"{where} is {value!r}; a whole number is needed.")
-    if isinstance(hint, type) and isinstance(value, hint):
+    if isinstance(hint, type) and isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
         return value
-    raise ConfigError(f"{where} is {value!r}; {getattr(hint, '__name__', hint)} is needed.")
+    raise ConfigError(f"{where} is {value!r}; {_WANTED.get(hint, 'an object')} is needed.")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LITTLE_DISK_GB = 10
 _LITTLE_MEMORY_GB = 8
+_ALSO_NEEDED = ("monai", "matplotlib", "rich", "tyro", "huggingface_hub")
+_ABSENT = "not installed"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +39,11 @@ def doctor(config: DoctorConfig, progress: Progress) -> str:  # noqa: ARG001 - e
     """A text with one fact per line; remedies stand behind an arrow. Raises DeviationError above 1e-10."""
     if config.golden is not None:
         return _golden_report(config.golden)
-    lines = [*_machine(config.folder), *_devices(), *_libraries()]
+    needed = _needed_libraries()
+    lines = [*_machine(config.folder), *_devices(), *_libraries(needed)]
     if config.speed:
         lines.append(_speed())
-    return "\n".join(lines)
+    return "\n".join([*lines, _verdict(lines, needed)])
 
 
 def _golden_report(folder: Path) -> str:
@@ -87,10 +90,20 @@ def _memory() -> str:
     if sys.platform == "win32":
         return "memory      not measured on this system"
     total_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    line = f"memory      {total_gb:.0f} GB"
+    line = f"memory      {total_gb:.0f} GB{_free_memory()}"
     if total_gb < _LITTLE_MEMORY_GB:
         line += f"  -> less than {_LITTLE_MEMORY_GB} GB; keep to small presets and patches"
     return line
+
+
+def _free_memory() -> str:
+    """What programs could still take, where Linux tells it."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return ""
+    kilobytes = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    return "" if kilobytes is None else f", {kilobytes * 1024 / 1e9:.0f} GB of it free"
 
 
 def _devices() -> list[str]:
@@ -98,7 +111,9 @@ def _devices() -> list[str]:
 
     from s3d.training.device import cpu_has_bf16
 
-    lines = [f"cpu         {torch.get_num_threads()} threads, bf16 in hardware: {'yes' if cpu_has_bf16() else 'no'}"]
+    threads = torch.get_num_threads()
+    bf16 = "yes" if cpu_has_bf16() else "no"
+    lines = [f"cpu         {threads} thread{'s' * (threads != 1)}, bf16 in hardware: {bf16}"]
     for index in range(torch.cuda.device_count()):
         gpu = torch.cuda.get_device_properties(index)
         lines.append(f"cuda:{index}      {gpu.name}, {gpu.total_memory / 1e9:.0f} GB")
@@ -109,17 +124,39 @@ def _devices() -> list[str]:
     return lines
 
 
-def _libraries() -> list[str]:
+def _needed_libraries() -> dict[str, str]:
+    """Versions of what the package cannot do without."""
     from s3d.training.record import versions
 
-    lines = [f"{name:<11} {version}" for name, version in versions().items() if name != "python"]
+    needed = {name: version for name, version in versions().items() if name != "python"}
+    return needed | {name: _version(name) for name in _ALSO_NEEDED}
+
+
+def _version(name: str) -> str:
     try:
-        importlib.metadata.version("nilearn")
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        lines.append(
-            "nilearn     not installed  -> only `s3d demo` without data needs it: pip install 's3d-backend[demo]'"
-        )
+        return _ABSENT
+
+
+def _libraries(needed: dict[str, str]) -> list[str]:
+    lines = []
+    for name, version in needed.items():
+        remedy = f"  -> pip install {name}, or make install" if version == _ABSENT else ""
+        lines.append(f"{name:<11} {version}{remedy}")
+    if _version("nilearn") == _ABSENT:
+        lines.append(f"nilearn     {_ABSENT}  -> only `s3d demo` without data needs it: pip install nilearn")
     return lines
+
+
+def _verdict(lines: list[str], needed: dict[str, str]) -> str:
+    missing = [name for name, version in needed.items() if version == _ABSENT]
+    if missing:
+        return f"verdict     not ready: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+    remarks = sum("->" in line for line in lines)
+    if remarks == 0:
+        return "verdict     ready"
+    return f"verdict     ready, but for what the {'arrow above says' if remarks == 1 else 'arrows above say'}"
 
 
 def _speed() -> str:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from s3d import bundle as bundle_module
 from s3d.bundle import BundleDescription, Channel, Label, load_bundle, read_description, save_bundle
 from s3d.errors import BundleError
 from s3d.models.presets import Architecture
@@ -44,6 +46,37 @@ def test_a_zipped_bundle_reads_alike(bundle: Path, tmp_path: Path) -> None:
     assert load_bundle(Path(archive)).description == load_bundle(bundle).description
 
 
+@pytest.mark.parametrize("member", ["model.json", "weights.safetensors"])
+def test_a_member_that_unpacks_to_too_much_is_refused_unread(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: str
+) -> None:
+    """A zip of a few kilobytes can hold gigabytes of zeros."""
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", bundle.parent, bundle.name))
+    size = (bundle / member).stat().st_size
+    monkeypatch.setitem(bundle_module._LARGEST_BYTES, member, size)
+    load_bundle(archive)
+    monkeypatch.setitem(bundle_module._LARGEST_BYTES, member, size - 1)
+    monkeypatch.setattr(zipfile.ZipFile, "read", lambda *_: pytest.fail("was read"))
+    with pytest.raises(BundleError, match=rf"{member} in .* has {size} bytes unpacked, at most {size - 1} are read"):
+        bundle_module._read_member(archive, member)
+
+
+def test_a_card_of_more_than_4_mb_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.json", " " * (4 * 2**20 + 1))
+    with pytest.raises(BundleError, match="4194305 bytes unpacked"):
+        read_description(tmp_path / "bomb.zip")
+
+
+def test_two_members_of_one_name_are_refused(bundle: Path, tmp_path: Path) -> None:
+    """Which one is the model? Programs differ in that."""
+    archive = Path(shutil.make_archive(str(tmp_path / "zipped"), "zip", bundle.parent, bundle.name))
+    with zipfile.ZipFile(archive, "a") as file:
+        file.writestr("other.s3dmodel/model.json", "{}")
+    with pytest.raises(BundleError, match=r"holds 2 files model\.json"):
+        load_bundle(archive)
+
+
 def test_the_id_is_a_hash_of_the_weights_alone(tmp_path: Path) -> None:
     first = save_bundle(tmp_path / "a.s3dmodel", DESCRIPTION, WEIGHTS)
     second = save_bundle(tmp_path / "b.s3dmodel", DESCRIPTION, dict(reversed(WEIGHTS.items())))
@@ -68,6 +101,17 @@ def test_altered_weights_are_refused(bundle: Path) -> None:
         ({"channels": [{"name": "T1"}]}, "names 1 channels but its network takes 2"),
         ({"labels": []}, "names 0 labels but its network gives 3 classes"),
         ({"surprise": 1}, "unknown key 'surprise'"),
+        ({"patch_size": [160, 160, 100]}, "has the patch size (160, 160, 100)"),
+        ({"patch_size": [160, 0, 160]}, "must be positive multiples of its network's total stride 32"),
+        ({"patch_size": [160, -32, 160]}, "positive multiples"),
+        ({"labels": [{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]}, "has the label values [1, 1]"),
+        ({"labels": [{"value": 0, "name": "a"}, {"value": 1, "name": "b"}]}, "must be distinct and not 0"),
+        ({"labels": [{"value": 1, "name": "a"}, {"value": 2**31, "name": "b"}]}, "fit into 32 bits"),
+        ({"mirror_axes": [0, 3]}, "mirrors along the axes (0, 3)"),
+        ({"mirror_axes": [-1]}, "must be from 0 to 2"),
+        ({"mirror_axes": [1, 1]}, "distinct"),
+        ({"spacing_mm": [1.0, 0.0, 1.0]}, "has the spacing (1.0, 0.0, 1.0) mm"),
+        ({"spacing_mm": [1.0, float("inf"), 1.0]}, "must be above 0"),
     ],
 )
 def test_a_card_that_does_not_fit_is_refused(bundle: Path, change: dict[str, object], message: str) -> None:

@@ -1,5 +1,6 @@
 """The command `s3d`: options are the fields of the configs, failures are one sentence and an exit code."""
 
+import importlib.metadata
 import json
 import subprocess
 import sys
@@ -57,10 +58,32 @@ def test_a_file_gives_options_and_the_command_line_wins(tmp_path: Path) -> None:
     assert parsed.architecture.features == (4, 8)
 
 
+def test_the_file_of_options_may_stand_behind_an_equals_sign(tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps({"dataset": "d", "output": "o", "steps": 7}))
+    assert cli.parse("finetune", [f"--config={file}"]) == cli.parse("finetune", ["--config", str(file)])
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"s3d {importlib.metadata.version('s3d-backend')}\n"
+
+
+@pytest.mark.parametrize("option", ["--labels", "--label-tolerances-mm"])
+def test_a_name_given_twice_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "--predictions", "p", "--references", "r", "--output", "o"]
+    assert cli.main([*words, option, "A", "1", "B", "3", "A", "2", "--pictures", "0"]) == 2
+    assert f"{option} names 'A' twice" in capsys.readouterr().err
+    parsed = cli.parse("evaluate", [*words[1:], "--labels", "A", "1", "B", "3", "--label-tolerances-mm", "A", "1"])
+    assert parsed.labels == {"A": 1, "B": 3}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["finetune", "--config", "nowhere.json"], "nowhere.json cannot be read"),
+        (["finetune", "--config="], "--config needs the path of a JSON file"),
+        (["models", "list", "--folder", "nowhere"], "There is no folder nowhere"),
         (["finetune", "--config"], "--config needs the path of a JSON file"),
         (["finetune", "--dataset", "d", "--output", "o", "--folds", "1"], "choose 0 for none, or 2 and more"),
         (["finetune", "--dataset", "nowhere", "--output", "o"], "nowhere"),
@@ -123,6 +146,16 @@ def test_only_the_first_of_several_processes_reports(tmp_path: Path, monkeypatch
     monkeypatch.setenv("RANK", "1")
     cli.main(["finetune", "--dataset", str(tmp_path / "nowhere"), "--output", str(tmp_path / "run")])
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("rank", "shown"), [("0", "the result\n"), ("1", "")])
+def test_only_the_first_of_several_processes_prints_the_result(
+    rank: str, shown: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("s3d.doctor.doctor", lambda _config, _progress: "the result")
+    assert cli.main(["doctor"]) == 0
+    assert capsys.readouterr().out == shown
 
 
 def test_a_long_sentence_is_not_broken_outside_a_terminal(

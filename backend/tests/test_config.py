@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from s3d.config import from_dict, read_config, read_values, to_dict
+from s3d.config import from_dict, read_values, to_dict
 from s3d.errors import ConfigError
 from s3d.finetuning.config import FinetuneConfig
 from s3d.models.presets import Architecture
@@ -27,6 +27,7 @@ class Outer:
     choice: Literal["a", "b"] = "a"
     inner: Inner | None = None
     by_value: dict[int, str] | None = None
+    flag: bool = False
 
 
 FULL = Outer(path=Path("x"), many=(0.5, 1.0), choice="b", inner=Inner(number=3), by_value={2: "two"})
@@ -43,20 +44,30 @@ FULL = Outer(path=Path("x"), many=(0.5, 1.0), choice="b", inner=Inner(number=3),
 def test_json_gives_back_the_same_configuration(config: object, tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text(json.dumps(to_dict(config)))
-    assert read_config(type(config), file) == config
+    assert type(config)(**read_values(type(config), file)) == config
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"path": "x", "size": [1, 2, 3]}, "unknown key 'size'. Did you mean 'sizes'?"),
-        ({"path": "x", "zzzzz": 1}, "unknown key 'zzzzz'. Known keys: by_value, choice, inner, many, path, sizes."),
+        (
+            {"path": "x", "zzzzz": 1},
+            "unknown key 'zzzzz'. Known keys: by_value, choice, flag, inner, many, path, sizes.",
+        ),
         ({}, "path must be given."),
         ({"path": "x", "sizes": [1, 2]}, "sizes is [1, 2]; 3 values are needed."),
-        ({"path": "x", "sizes": [1, 2, "3"]}, "sizes is '3'; int is needed."),
+        ({"path": "x", "sizes": [1, 2, "3"]}, "sizes is '3'; a whole number is needed."),
         ({"path": "x", "sizes": [1, 2, True]}, "sizes is True; a whole number is needed."),
+        ({"path": 3}, "path is 3; a text is needed."),
+        ({"path": "x", "many": ["y"]}, "many is 'y'; a number is needed."),
+        ({"path": "x", "flag": 1}, "flag is 1; true or false is needed."),
         ({"path": "x", "choice": "c"}, "choice is 'c'; choose one of 'a', 'b'."),
         ({"path": "x", "inner": {"numbr": 1}}, "unknown key 'numbr'. Did you mean 'number'?"),
+        ({"path": "x", "inner": {"number": "y"}}, "inner.number is 'y'; a whole number is needed."),
+        ({"path": "x", "inner": 3}, "inner is 3; an object is needed."),
+        ({"path": "x", "by_value": {"2": 3}}, "by_value.2 is 3; a text is needed."),
+        ({"path": "x", "by_value": {"two": "x"}}, "by_value has the key 'two'; a whole number is needed."),
         ({"path": "x", "many": 3}, "many is 3; a list is needed."),
         ({"path": "x", "by_value": []}, "by_value is []; an object is needed."),
     ],
@@ -78,13 +89,13 @@ def test_a_damaged_file_is_named(text: str, message: str, tmp_path: Path) -> Non
     file = tmp_path / "broken.json"
     file.write_text(text)
     with pytest.raises(ConfigError, match=message) as caught:
-        read_config(Outer, file)
+        read_values(Outer, file)
     assert "broken.json" in str(caught.value)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.json cannot be read"):
-        read_config(Outer, tmp_path / "nowhere.json")
+        read_values(Outer, tmp_path / "nowhere.json")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -29,6 +31,7 @@ def test_every_fact_has_its_line() -> None:
     lines = doctor(DoctorConfig(speed=False), Progress()).splitlines()
     names = [line.split()[0] for line in lines]
     wanted = {"system", "python", "processor", "memory", "free", "cpu", "torch", "numpy", "SimpleITK", "s3d-backend"}
+    wanted |= {"monai", "matplotlib", "rich", "tyro", "huggingface_hub", "verdict"}
     assert wanted <= set(names)
     assert len(names) == len(set(names))
     assert torch.__version__.split("+")[0] in line_of("torch")
@@ -93,16 +96,52 @@ def test_every_gpu_is_named_with_its_memory(monkeypatch: pytest.MonkeyPatch) -> 
     ]
 
 
-def test_a_missing_nilearn_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def pretend_missing(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name == "nilearn":
+        if name == missing:
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    assert line_of("nilearn").endswith("pip install 's3d-backend[demo]'")
+
+
+def test_a_missing_nilearn_is_told_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_missing("nilearn", monkeypatch)
+    assert line_of("nilearn").endswith("only `s3d demo` without data needs it: pip install nilearn")
+    assert line_of("verdict").startswith("verdict     ready")
+
+
+@pytest.mark.parametrize("name", ["monai", "blosc2"])
+def test_a_missing_library_is_told_with_a_remedy_and_spoils_the_verdict(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "not installed" not in line_of(name)
+    pretend_missing(name, monkeypatch)
+    assert line_of(name) == f"{name:<11} not installed  -> pip install {name}, or make install"
+    assert line_of("verdict") == f"verdict     not ready: {name} is missing"
+
+
+def test_the_last_line_says_whether_the_machine_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, 12 * 10**9))
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 16 * 10**6}.__getitem__, raising=False)
+    assert doctor(DoctorConfig(speed=False), Progress()).splitlines()[-1] == "verdict     ready"
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(10**12, 0, 3 * 10**9))
+    assert line_of("verdict") == "verdict     ready, but for what the arrow above says"
+
+
+@pytest.mark.parametrize(("threads", "told"), [(1, "1 thread,"), (2, "2 threads,")])
+def test_threads_are_counted_in_good_english(threads: int, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert f" {told} bf16" in line_of("cpu")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere free memory is not cheaply known")
+def test_free_memory_is_told() -> None:
+    assert re.search(r"memory +\d+ GB, \d+ GB of it free", line_of("memory"))
 
 
 def test_golden_files_that_agree_end_with_exit_code_0(golden_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,16 +42,6 @@ def build_store(
     return store
 
 
-def stored_label_values(store: CaseStore, names: Sequence[str] | None = None) -> tuple[int, ...]:
-    """Label values that occur in the cases (all, unless named), ascending, without background and ignore.
-
-    After preprocessing: a structure lost by resampling does not count. No voxel is read.
-    """
-    chosen = store.names() if names is None else names
-    present = {value for name in chosen for value in store.record(name).foreground}
-    return tuple(sorted(present - {store.description.ignore_value}))
-
-
 def _description(dataset: LabelledDataset, plan: PreprocessingPlan) -> StoreDescription:
     return StoreDescription(
         source=dataset.name,

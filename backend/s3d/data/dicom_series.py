@@ -11,7 +11,7 @@ from s3d.data.file_name import check_name
 from s3d.data.image_files import Volume, from_sitk
 from s3d.errors import ImageError
 
-_PATIENT, _MODALITY = "0010|0020", "0008|0060"
+_PATIENT, _STUDY, _MODALITY = "0010|0020", "0020|000d", "0008|0060"
 _UNEVEN = 0.1
 """Largest spread of slice distances, as a share of the median."""
 _TAGS = {
@@ -33,7 +33,7 @@ class DicomSeries:
     """In the order of their places along the slice axis."""
     modality: str
     patient: str
-    """Hash of the patient's id."""
+    """Hash of the patient's id; where that is empty, of the study's: else all such patients would be one."""
     tags: dict[str, str] = field(default_factory=dict)
     """Description, sequence and times, as far as present."""
 
@@ -44,11 +44,7 @@ def list_dicom_series(tree: Path) -> list[DicomSeries]:
     Raises ImageError for a folder or slice whose name is not UTF-8.
     """
     folders = sorted({file.parent for file in tree.rglob("*") if file.is_file() and not file.name.startswith(".")})
-    return [
-        _series(folder, series_id)
-        for folder in folders
-        for series_id in _series_ids(folder)
-    ]
+    return [_series(folder, series_id) for folder in folders for series_id in _series_ids(folder)]
 
 
 def read_dicom_series(folder: Path, series_id: str) -> Volume:
@@ -117,6 +113,6 @@ def _series(folder: Path, series_id: str) -> DicomSeries:
         series_id=series_id,
         files=files,
         modality=tag(_MODALITY),
-        patient=hashlib.sha256(tag(_PATIENT).encode()).hexdigest()[:16],
+        patient=hashlib.sha256((tag(_PATIENT) or tag(_STUDY) or series_id).encode()).hexdigest()[:16],
         tags={name: tag(key) for name, key in _TAGS.items() if tag(key)},
     )

@@ -13,5 +13,5 @@ def check_name(path: Path) -> None:
     except UnicodeEncodeError:  # bytes that are no letters, or letters that this locale cannot write
         fits = False
     if not fits:
-        printable = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        printable = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
         raise ImageError(f"The name of {printable} cannot be used, because it is not UTF-8; rename it.")

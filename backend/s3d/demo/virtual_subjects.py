@@ -115,7 +115,7 @@ def load_template(blur_mm: float) -> Template:
     except ImportError as error:
         raise ConfigError(
             "Virtual subjects are made from the brain template of nilearn, which is not installed here. "
-            'Run: pip install "s3d-backend[demo]" - or give a folder of labelled cases with --data.'
+            "Run `pip install nilearn` (`make install` does), or give a folder of labelled cases with --data."
         ) from error
     loaders = (datasets.load_mni152_template, datasets.load_mni152_gm_template, datasets.load_mni152_wm_template)
     images = [load(resolution=1) for load in loaders]

@@ -51,7 +51,8 @@ class FinetuneConfig(TrainingConfig):
     """Keep the encoder frozen to the end."""
     stem: Literal["replicate", "replicate_divided", "random"] = "replicate"
     """Input weights for more channels than the parent had: its trained ones per channel, the same over the number of
-    channels, or new ones (Table 8: replicated and frozen is best)."""
+    channels, or new ones (Table 8: the authors' choice is replicated and frozen; its four variants differ by less than
+    their spread over folds)."""
     freeze_stem: bool = True
     """Whether the stem of a multi-channel network stays frozen in the decoder warm-up."""
     foreground_share: float = 0.33

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3d.data.file_name import check_name
 from s3d.data.image_files import ENDINGS
 from s3d.errors import ConfigError, DatasetError, ImageError
 
@@ -27,8 +28,9 @@ class InputCase:
 def find_cases(inputs: Sequence[Path], output: Path) -> list[InputCase]:
     """The cases of SegmentConfig.input, sorted by name.
 
-    Raises ImageError (a missing file), DatasetError (a folder without images, two cases of one name), ConfigError
-    (several folders, or a result that would overwrite an image).
+    Raises ImageError (a missing file, a name that is not UTF-8), DatasetError (a folder without images, two cases of
+    one name), ConfigError (several folders, an output with an ending that cannot be written, or a result that would
+    overwrite an image).
     """
     for path in inputs:
         if not path.exists():
@@ -40,6 +42,8 @@ def find_cases(inputs: Sequence[Path], output: Path) -> list[InputCase]:
         cases = _cases_of_folder(inputs[0], output)
     else:
         raise ConfigError(f"{folders[0]} is a folder among other inputs; give one folder, or the files of one case.")
+    for path in (path for case in cases for path in (*case.images, case.result)):
+        check_name(path)
     _check_overwriting(cases)
     return cases
 
@@ -58,8 +62,14 @@ def _single_case(images: tuple[Path, ...], output: Path) -> InputCase:
     stem = _stem(images[0])
     match = _CHANNEL.fullmatch(stem)
     name = match["case"] if match and int(match["channel"]) == 0 else stem
-    if image_ending(output) and not output.is_dir():
-        return InputCase(name, images, output)
+    if not output.is_dir():
+        if image_ending(output):
+            return InputCase(name, images, output)
+        if output.suffix:
+            raise ConfigError(
+                f"The output {output} ends in {output.suffix}, which cannot be written; end it in "
+                f"{', '.join(ENDINGS)}, or name a folder that is there or has no ending."
+            )
     return InputCase(name, images, output / f"{name}{image_ending(images[0]) or '.nii.gz'}")
 
 

@@ -1,7 +1,7 @@
 """What to give up, and in which order, when memory runs out while segmenting.
 
-First speed (one window at a time, sums in main memory, everything on the CPU), which leaves the result as it is; the
-window, which changes it, only where the user allowed that.
+First speed (one window at a time, sums in main memory, everything on the CPU), which changes the result by
+rounding at most; the window, which changes it, only where the user allowed that.
 """
 
 import dataclasses
@@ -90,7 +90,10 @@ def _sentence(before: Rung, after: Rung) -> str:
             "The network sees less at once, so the result differs from that of the full window."
         )
     if after.compute_device != before.compute_device:
-        return "Memory ran out: everything is now computed on the CPU, which is much slower but gives the same labels."
+        return (
+            "Memory ran out: everything is now computed on the CPU, which is much slower. Its rounding may differ, so "
+            "single voxels at borders may too."
+        )
     if after.accumulate_device != before.accumulate_device:
         return "Memory ran out: the sums over windows are now kept in main memory; slower, with the same result."
     return "Memory ran out: now one window at a time; slower, with the same result."

@@ -147,7 +147,7 @@ class Predictor:
             ).cpu()
 
     def _on_the_cpu(self) -> Device:
-        return choose_device("cpu", "fp32" if self._device.precision == "fp32" else "auto")
+        return choose_device("cpu", "fp32")
 
 
 def check_channels(given: int, description: BundleDescription, has: str = "The image has") -> None:

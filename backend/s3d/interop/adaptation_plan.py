@@ -34,6 +34,8 @@ class AdaptationPlan:
     """Grid of the pre-training images, (z, y, x); None: as they came."""
     dataset: str | None = None
     """Name of the pre-training dataset."""
+    transpose_forward: tuple[int, ...] = (0, 1, 2)
+    """Order in which the axes, as stored, went into the network."""
 
 
 def parse_plan(values: Any, where: str) -> AdaptationPlan:
@@ -49,6 +51,7 @@ def parse_plan(values: Any, where: str) -> AdaptationPlan:
             patch_size=_voxels(values.get("recommended_downstream_patchsize") or usual.patch_size),
             spacing_mm=_spacing(pretraining.get("configurations") or {}, usual),
             dataset=pretraining.get("dataset_name"),
+            transpose_forward=tuple(map(int, pretraining.get("transpose_forward") or usual.transpose_forward)),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(

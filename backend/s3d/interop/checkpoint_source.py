@@ -1,11 +1,12 @@
 """Where a foreign checkpoint comes from: this computer or the Hugging Face hub; what lies beside it there."""
 
 import dataclasses
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from s3d.interop.foreign_checkpoint import CHECKPOINT_NAME, PLAN_NAME
+from s3d.interop.foreign_checkpoint import CHECKPOINT_NAME, PLAN_NAME, weight_file
 from s3d.interop.hub import commit_of, download, download_if_there, parse_reference
 
 _README = "README.md"
@@ -24,7 +25,7 @@ class CheckpointSource:
     licence: str | None
     """From the page that describes it (README.md), if that says one."""
     record: dict[str, str]
-    """For the model card: source and, from the hub, file and commit."""
+    """For the model card: source and, from the hub, file and commit; of a local file only its name and hash."""
 
 
 def find_checkpoint(source: str | Path) -> CheckpointSource:
@@ -34,7 +35,10 @@ def find_checkpoint(source: str | Path) -> CheckpointSource:
         return _from_hub(str(source))
     folder = path if path.is_dir() else path.parent
     title = folder.resolve().name if path.is_dir() or path.name == CHECKPOINT_NAME else path.stem
-    return CheckpointSource(path, title, _licence(folder / _README), {"source": str(source)})
+    file = weight_file(path)
+    with file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return CheckpointSource(path, title, _licence(folder / _README), {"source": file.name, "sha256": digest})
 
 
 def _from_hub(source: str) -> CheckpointSource:

@@ -47,7 +47,7 @@ def read_checkpoint(path: Path) -> ForeignCheckpoint:
     Accepted: nnssl checkpoints, published ("slimmed") ones, bare state dicts; with DDP or compile prefixes. Raises
     CheckpointError if the file is damaged, holds anything but data, or an unsupported network.
     """
-    file = _weight_file(path)
+    file = weight_file(path)
     content = _load_data(file)
     beside = _read_json(file.with_name(PLAN_NAME)) if file.with_name(PLAN_NAME).is_file() else {}
     plan = content.get("nnssl_adaptation_plan") or beside
@@ -68,7 +68,8 @@ def read_checkpoint(path: Path) -> ForeignCheckpoint:
     )
 
 
-def _weight_file(path: Path) -> Path:
+def weight_file(path: Path) -> Path:
+    """The file that holds the weights: path itself, or in a folder. Raises CheckpointError if there is none."""
     if path.is_file():
         return path
     if not path.is_dir():

@@ -45,6 +45,8 @@ class ImportReport:
     """Entries of the checkpoint that are not in the bundle."""
     differing_aliases: tuple[str, ...]
     """Parameters whose two official copies differed; the trained one was taken."""
+    axes: tuple[int, ...] = (0, 1, 2)
+    """Order in which the plan put the axes, as stored, for the network."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -59,6 +61,11 @@ class ImportReport:
             warnings.append(
                 f"There is no whole decoder in the checkpoint ({_some(self.missing)} missing), so the bundle holds the "
                 "encoder only: fine-tune with transfer encoder."
+            )
+        if self.axes != (0, 1, 2):
+            warnings.append(
+                f"The plan put the axes in the order {self.axes}; here they are turned to LPS, so the network sees "
+                "heads lying otherwise than in its training."
             )
         return tuple(warnings)
 
@@ -104,6 +111,7 @@ def import_nnssl(
         missing=tuple(missing),
         dropped=tuple(key for key in checkpoint.weights if key not in weights),
         differing_aliases=checkpoint.differing_aliases,
+        axes=(checkpoint.plan or AdaptationPlan()).transpose_forward,
     )
 
 
@@ -169,7 +177,7 @@ def _description(
         kind="pretrained",
         architecture=architecture,
         channels=tuple(Channel(name="MR") for _ in range(architecture.input_channels)),
-        orientation="as_stored",  # nnssl does not turn its images
+        orientation="LPS",  # nnssl took heads as stored, mirrored along all axes: any order of axes will do, one must
         spacing_mm=plan.spacing_mm,
         patch_size=plan.patch_size,
         mirror_axes=(0, 1, 2),

@@ -5,13 +5,18 @@ from pathlib import Path
 
 from s3d.bundle import SUFFIX, BundleDescription, read_description
 from s3d.config import to_dict
-from s3d.errors import BundleError
-from s3d.interop.config import ImportConfig, ListConfig, ShowConfig
+from s3d.errors import BundleError, ConfigError
+from s3d.interop.config import ImportConfig, ListConfig, ShowConfig, models_folder
 from s3d.progress import Progress
 
 
 def list_models(config: ListConfig, progress: Progress) -> str:
-    """A line per bundle of the folder; a damaged one is told as a warning and left out."""
+    """A line per bundle of the folder; a damaged one is told as a warning and left out.
+
+    Raises ConfigError for a named folder that is not there; the usual one appears with the first model.
+    """
+    if not config.folder.is_dir() and config.folder != models_folder():
+        raise ConfigError(f"There is no folder {config.folder}. Check the path, or leave --folder out.")
     lines = []
     for path in sorted(config.folder.glob(f"*{SUFFIX}")):
         try:

@@ -10,8 +10,6 @@ from s3d.models.presets import Architecture, PresetName, preset
 from s3d.models.spark_options import SparkOptions
 from s3d.training.config import TrainingConfig
 
-MaskRatio = float | tuple[float, float]
-
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(TrainingConfig):

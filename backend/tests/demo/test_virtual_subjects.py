@@ -146,7 +146,7 @@ def test_progress_counts_every_subject(dataset_folder: Path) -> None:
 
 def test_without_nilearn_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nilearn", None)
-    with pytest.raises(ConfigError, match=r"pip install \"s3d-backend\[demo\]\".*--data"):
+    with pytest.raises(ConfigError, match=r"pip install nilearn.*--data"):
         load_template(blur_mm=1.0)
 
 

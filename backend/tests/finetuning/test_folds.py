@@ -73,7 +73,7 @@ def test_patients_are_read_from_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("case;patient\na;p\n", "needs a first line"),
+        ("name,patient\na,p\n", "needs a first line"),
         ("case,patient\nz,p\n", "no patient for case 'a'"),
         ("case,patient\na,\n", "no patient for case 'a'"),
         ("case,patient\na\nb,p\n", "no patient for case 'a'"),

@@ -1,3 +1,5 @@
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,26 @@ def test_files_are_the_channels_of_one_case_named_after_the_first(tmp_path):
 def test_an_output_with_an_image_ending_is_the_result_itself(tmp_path):
     files = touch(tmp_path, "head.nii.gz")
     assert find_cases(files, tmp_path / "labels.mha")[0].result == tmp_path / "labels.mha"
+    (tmp_path / "v1.2").mkdir()
     assert find_cases(files, tmp_path / "v1.2")[0].result == tmp_path / "v1.2" / "head.nii.gz"
+
+
+@pytest.mark.parametrize("name", ["o.nii.gzz", "x.foo", "o.nii.zip"])
+def test_a_mistyped_ending_is_no_folder(name, tmp_path):
+    files = touch(tmp_path, "head.nii.gz")
+    with pytest.raises(ConfigError, match=r"cannot be written; end it in \.nii\.gz, .* or name a folder"):
+        find_cases(files, tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the file system refuses such names")
+def test_a_name_that_is_not_utf_8_is_refused_before_any_work(tmp_path):
+    bad = os.fsdecode(b"T1_\xfc.nii.gz")
+    files = touch(tmp_path / "in", "a.nii.gz", bad)
+    for inputs in ([tmp_path / "in"], files[1:]):
+        with pytest.raises(ImageError, match=r"T1_\\udcfc\.nii\.gz .*rename it"):
+            find_cases(inputs, tmp_path / "out")
+    with pytest.raises(ImageError, match="rename it"):
+        find_cases(files[:1], tmp_path / bad)
 
 
 def test_a_folder_in_nnunet_naming_groups_channels(tmp_path):

@@ -139,6 +139,12 @@ def test_short_of_memory_everything_ends_on_the_cpu_and_each_step_is_announced(
     assert len(result.notes) == 3
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_cpu_as_a_last_resort_computes_in_full_precision(make_bundle, monkeypatch, precision):
+    monkeypatch.setattr("s3d.training.device.cpu_has_bf16", lambda: True)
+    assert Predictor(make_bundle(), Device(torch.device("meta"), precision))._on_the_cpu().precision == "fp32"
+
+
 def test_the_next_case_starts_at_the_top_of_the_ladder_again(make_bundle, use_network, noise):
     network = Hungry(largest=8)
     use_network(network)

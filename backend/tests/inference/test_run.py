@@ -171,6 +171,14 @@ def test_a_single_bad_image_says_what_is_wrong_and_leaves_nothing(model, tmp_pat
     assert files_under(tmp_path / "out") == set()
 
 
+def test_an_image_of_one_value_within_zeros_is_refused_by_name(model, tmp_path):
+    voxels = np.zeros((10, 10, 10), np.float32)
+    voxels[3:7, 3:7, 3:7] = 7
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / "flat.nii.gz"))
+    with pytest.raises(ImageError, match=r"flat\.nii\.gz: Channel 0 has the value 7 everywhere"):
+        segment(options(model, tmp_path / "flat.nii.gz", tmp_path / "out"))
+
+
 def test_a_missing_input_is_named(model, tmp_path):
     with pytest.raises(ImageError, match=r"There is no file or folder .*absent\.nii\.gz"):
         segment(options(model, tmp_path / "absent.nii.gz", tmp_path / "out"))

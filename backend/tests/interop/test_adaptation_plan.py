@@ -21,6 +21,13 @@ def test_an_nnssl_plan_is_understood(plan):
     check_plan(parsed, SMALL, "here")
 
 
+def test_the_order_of_axes_is_read_and_usual_where_the_plan_is_silent(plan):
+    pretraining = plan["pretrain_plan"]
+    for given, expected in (([1, 0, 2], (1, 0, 2)), ([0, 1, 2], (0, 1, 2)), (None, (0, 1, 2))):
+        turned = {**plan, "pretrain_plan": {**pretraining, "transpose_forward": given}}
+        assert parse_plan(turned, "here").transpose_forward == expected
+
+
 @pytest.mark.parametrize("architecture", [SMALL, Architecture(), Architecture(conv_bias=False)])
 @pytest.mark.parametrize("spacing_mm", [(1.0, 2.0, 0.5), None])
 def test_a_plan_of_ours_comes_back_and_fits(architecture, spacing_mm):

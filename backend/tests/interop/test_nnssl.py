@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 
@@ -95,7 +96,22 @@ def test_the_plan_gives_patch_spacing_and_dataset(tmp_path, published):
     card = import_nnssl(saved(published, tmp_path / "a.pth"), tmp_path).description
     assert (card.patch_size, card.spacing_mm) == ((96, 128, 96), (1.0, 1.0, 1.0))
     assert card.training["dataset"] == "Dataset745_OpenMind"
-    assert card.orientation == "as_stored"
+    assert card.orientation == "LPS"
+
+
+def test_of_a_local_checkpoint_the_card_names_the_file_and_its_hash_not_its_folder(tmp_path, published):
+    path = saved(published, tmp_path / "private" / "checkpoint_final.pth")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    for source in (path, path.parent):
+        card = import_nnssl(source, tmp_path / "models").description
+        assert (card.training["source"], card.training["sha256"]) == ("checkpoint_final.pth", digest)
+        assert "private" not in json.dumps(card.training)
+
+
+def test_axes_that_were_put_in_another_order_are_told(tmp_path, published):
+    published["nnssl_adaptation_plan"]["pretrain_plan"]["transpose_forward"] = [2, 0, 1]
+    report = import_nnssl(saved(published, tmp_path / "a.pth"), tmp_path)
+    assert any("axes in the order (2, 0, 1)" in warning for warning in report.warnings)
 
 
 def test_name_licence_and_citation_can_be_given(tmp_path, published):

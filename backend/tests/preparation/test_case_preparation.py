@@ -7,8 +7,9 @@ import pytest
 
 from s3d.data.case_record import StoreDescription
 from s3d.data.case_store import CaseStore
+from s3d.data.image_files import Grid, Volume, write_volume
 from s3d.data.preprocessing import PreprocessingPlan
-from s3d.errors import GeometryError, OutOfMemoryError
+from s3d.errors import GeometryError, ImageError, OutOfMemoryError
 from s3d.preparation import case_preparation
 from s3d.preparation.case_preparation import case_name, prepare_case, removed_voxels
 from s3d.preparation.catalog import CatalogEntry
@@ -32,6 +33,16 @@ def test_a_case_is_named_by_subject_session_modality_and_hash() -> None:
     assert case_name(named) == "ds-sub-01_v-1-b_T2_0123456789ab"
     assert case_name(dataclasses.replace(named, session=None)) == "ds-sub-01_T2_0123456789ab"
     assert case_name(dataclasses.replace(named, subject="../..", session=None)) == "T2_0123456789ab"
+
+
+def test_an_image_of_one_value_within_zeros_is_refused_by_name(tmp_path: Path) -> None:
+    voxels = np.zeros((10, 10, 10), np.float32)
+    voxels[3:7, 3:7, 3:7] = 7
+    grid = Grid(voxels.shape, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0))
+    write_volume(tmp_path / "flat.nii.gz", Volume(voxels[None], grid))
+    store = CaseStore.create(tmp_path / "store")
+    with pytest.raises(ImageError, match=r"flat\.nii\.gz: Channel 0 has the value 7 everywhere"):
+        prepare_case(entry(tmp_path / "flat.nii.gz"), store)
 
 
 def test_masks_are_moved_exactly_as_their_image(

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from s3d.data.case_record import SCHEMA_VERSION
+
 
 @pytest.fixture
 def nothing(tmp_path):
@@ -63,7 +65,7 @@ def test_a_folder_that_is_no_store(refused, files_in, nothing, tmp_path):
 
 
 def test_a_store_without_cases(refused, files_in, nothing, tmp_path):
-    (nothing / "store.json").write_text('{"schema_version": 1}')
+    (nothing / "store.json").write_text(json.dumps({"schema_version": SCHEMA_VERSION}))
     sentence = refused("pretrain", "--store", nothing, "--output", tmp_path / "run")
     assert f"The case store {nothing} is empty. Preprocess some cases into it first." in sentence
     assert files_in(tmp_path / "run") == {"events.jsonl"}

@@ -4,6 +4,9 @@ import json
 
 import pytest
 
+from s3d import cli
+from s3d.models.presets import PRESETS
+
 
 def test_an_unknown_key_of_the_file_names_the_key_it_might_be(refused, tmp_path):
     file = tmp_path / "run.json"
@@ -34,7 +37,7 @@ def test_an_unknown_key_of_an_inner_object_is_named_with_its_place(refused, tmp_
     [
         ("{", "is not valid JSON"),
         ("[1]", "holds a list, not an object with the options by name."),
-        ('{"steps": "many"}', "steps is 'many'; int is needed."),
+        ('{"steps": "many"}', "steps is 'many'; a whole number is needed."),
         ('{"steps": true}', "steps is True; a whole number is needed."),
         ('{"patch_size": [8, 8]}', "patch_size is [8, 8]; 3 values are needed."),
         ('{"device": "gpu"}', "device is 'gpu'; choose one of 'auto', 'cpu', 'cuda', 'mps'."),
@@ -74,7 +77,6 @@ def test_a_device_that_is_not_here_is_refused(finetuning, refused, monkeypatch):
     [
         (["--patch-size", "9", "8", "8"], "9 x 8 x 8 voxels does not fit the network"),
         (["--patch-size", "0", "8", "8"], "patch_size is (0, 8, 8)"),
-        (["--preset", "huge"], "There is no preset 'huge'; choose one of "),
         (["--cases", "a", "c"], "has no case 'c'"),
         (["--spacing-mm", "0", "1", "1"], "spacing_mm is (0.0, 1.0, 1.0)"),
         (["--spacing-mm", "1", "-1", "1"], "spacing_mm is (1.0, -1.0, 1.0)"),
@@ -85,3 +87,14 @@ def test_a_device_that_is_not_here_is_refused(finetuning, refused, monkeypatch):
 def test_values_that_cannot_be_are_refused_with_a_sentence(finetuning, refused, files_in, tmp_path, words, told):
     assert told in refused(*finetuning, *words)
     assert not [name for name in files_in(tmp_path / "run") if "checkpoint" in name or "s3dmodel" in name]
+
+
+def test_an_unknown_choice_lists_the_choices(finetuning, capsys, tmp_path):
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*map(str, finetuning), "--preset", "huge"])
+    assert caught.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "huge" in shown.err
+    assert all(name in shown.err for name in PRESETS)
+    assert not (tmp_path / "run").exists()

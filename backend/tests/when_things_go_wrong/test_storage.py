@@ -15,6 +15,12 @@ FULL = "(No space left on device). The disk is full; free some space or choose a
 FORBIDDEN = "(Permission denied). There is no permission to write there; choose another folder or change its"
 
 
+def being_written(folder: Path) -> set[str]:
+    """Names of files and folders under temporary names; other threads may be writing, too."""
+    holders = (found for found in os.walk(folder) if Path(found[0]).name.startswith(".writing-"))
+    return {name for _, folders, files in holders for name in (*folders, *files)}
+
+
 @pytest.fixture
 def disk_full_at(tmp_path, monkeypatch) -> Callable[[str], contextlib.AbstractContextManager[None]]:
     """A context in which the file or folder of this name (or what is in it) can be written, but not synced."""
@@ -24,7 +30,7 @@ def disk_full_at(tmp_path, monkeypatch) -> Callable[[str], contextlib.AbstractCo
         real = os.fsync
 
         def fail(descriptor: int) -> None:
-            if any(tmp_path.rglob(f".writing-*/{name}")):
+            if name in being_written(tmp_path):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             real(descriptor)
 

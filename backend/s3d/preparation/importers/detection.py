@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from s3d.data.file_name import check_name
 from s3d.errors import DatasetError
 from s3d.preparation.importers.bids import find_in_bids
 from s3d.preparation.importers.dicom_tree import find_in_dicom_tree, looks_like_dicom
@@ -19,8 +20,10 @@ IMPORTERS: Mapping[str, Callable[[Path], list[FoundImage]]] = {
 
 
 def find_images(source: Path, kind: str) -> tuple[str, list[FoundImage]]:
-    """The kind (auto resolved) and every image of the source, paths absolute. Raises DatasetError if there is none."""
+    """The kind (auto resolved) and every image of the source, paths absolute. Raises DatasetError if there is none,
+    ImageError if the source's own name cannot be used."""
     source = source.absolute()
+    check_name(source)
     if not source.exists():
         raise DatasetError(f"There is nothing at {source}. Give the folder that holds the images.")
     chosen = detect_kind(source) if kind == "auto" else kind
