@@ -17,6 +17,15 @@ def test_every_set_that_a_test_reads_is_described() -> None:
     assert read <= set(DESCRIBED)
 
 
+def test_a_test_that_reads_every_image_makes_every_set_a_read_one() -> None:
+    tests = [file for file in (REPOSITORY / "backend" / "tests").rglob("test_*.py") if file != Path(__file__)]
+    assert any(re.search(r"test_data\.r?glob\(", file.read_text(encoding="utf-8")) for file in tests)
+    assert "not read by a test" not in PAGE
+    used = PAGE[PAGE.index("### How") : PAGE.index("### Layout")]
+    assert [name for name in DESCRIBED if f"`{name}`" not in used] == []
+    assert "test_image_integrity.py" in used
+
+
 def test_each_set_has_an_address_and_a_licence() -> None:
     for name, row in DESCRIBED.items():
         address, licence, allowed = (cell.strip() for cell in row.strip("|").split("|")[2:])

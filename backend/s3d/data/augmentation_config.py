@@ -34,7 +34,7 @@ class AugmentationConfig:
     anisotropic_scaling_range: Range = (0.88, 1.14)
     """As scaling_range, drawn anew for each axis (evidence.md)."""
     mirror_axes: tuple[int, ...] = (0, 1, 2)
-    """Axes (0 z, 1 y, 2 x) that may be mirrored; left-right labels forbid theirs (architecture.md)."""
+    """Axes (0 z, 1 y, 2 x) that may be mirrored; left-right labels forbid theirs (architecture.md, Left and right)."""
     mirror_probability: float = 0.5
     """How often each of these axes is mirrored, independently."""
     interpolation: Literal["linear", "cubic"] = "linear"

@@ -14,4 +14,4 @@ def check_name(path: Path) -> None:
         fits = False
     if not fits:
         printable = os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")
-        raise ImageError(f"The name of {printable} cannot be used, because it is not UTF-8; rename it.")
+        raise ImageError(f"The name of {printable} is not UTF-8 here; rename it, or take a locale with UTF-8.")

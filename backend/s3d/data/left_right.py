@@ -38,7 +38,7 @@ def left_right_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def mirror_axes_allowed(names: Sequence[str], orientation: Literal["LPS", "as_stored"] = "LPS") -> tuple[int, ...]:
-    """Axes (0 z, 1 y, 2 x) along which mirroring keeps every name right (architecture.md, Geometry).
+    """Axes (0 z, 1 y, 2 x) along which mirroring keeps every name right (architecture.md, Left and right).
 
     All three, unless names form pairs or one may name its side (a lone "Hippocampus_L": the mirrored right one must not
     be called left). In doubt ("L1") it does: mirroring less costs little, a wrong side does not show in the losses.

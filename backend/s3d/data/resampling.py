@@ -2,7 +2,7 @@
 
 A spline resize along an axis is linear in its input, so it is a matrix: what scipy.ndimage.zoom makes of the identity.
 Three matrix products give the official pipeline's result (cubic, edge-aligned, clipped) several times faster than
-scipy does, on any device (performance notes, section 4).
+scipy does, on any device (docs/evidence.md section 4).
 """
 
 from collections.abc import Sequence

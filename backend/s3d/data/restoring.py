@@ -1,7 +1,7 @@
 """The way back: from logits on the working grid to labels and probabilities on the volume's native grid.
 
 Logits are resampled, then the largest wins, then the crop is pasted into the full grid and the axes are turned back
-(architecture, "Geometry"; method.md section 6.4).
+(architecture.md, Geometry; method.md section 6.4).
 """
 
 from collections.abc import Sequence

@@ -44,6 +44,22 @@ def test_the_store_holds_every_case_preprocessed_with_its_original_label_values(
         assert store.properties(case.name)["spacing_mm"] == [1.0, 1.0, 1.0]
 
 
+def test_an_image_of_one_value_within_zeros_is_refused_by_case_and_channel(tiny: Any, folder: Path) -> None:
+    voxels = np.zeros_like(tiny.make_labels(), dtype=np.float32)
+    voxels[3:7, 3:7, 3:7] = 7
+    for number in range(2):
+        tiny.write_image(folder / "imagesTr" / f"case_10_000{number}.nii.gz", voxels)
+    with pytest.raises(ImageError, match=r"Case 'case_10': Channel 0 has the value 7 everywhere"):
+        build(folder)
+
+
+def test_what_a_killed_run_left_in_the_store_is_removed(folder: Path) -> None:
+    store = build(folder)
+    (store.folder / "cases" / ".writing-x" / "case_7").mkdir(parents=True)
+    build(folder)
+    assert sorted(path.name for path in (store.folder / "cases").iterdir()) == ["case_1", "case_10"]
+
+
 def test_a_second_run_keeps_what_has_not_changed(tiny: Any, folder: Path) -> None:
     store = build(folder, cases=("case_10",))
     assert store.names() == ("case_10",)

@@ -101,7 +101,7 @@ def test_windows_cover_the_axis_end_at_its_end_and_lie_no_further_apart_than_ask
 
 
 def test_a_whole_head_at_the_papers_window_takes_eight_windows():
-    # performance.md section 3: 181 x 217 x 181 voxels, 160^3 windows, step 0.5; the windows lie 21 and 57 voxels apart
+    # evidence.md section 3: 181 x 217 x 181 voxels, 160^3 windows, step 0.5; the windows lie 21 and 57 voxels apart
     assert [window_starts(size, 160, 0.5) for size in (181, 217)] == [[0, 21], [0, 57]]
     assert count_windows((181, 217, 181), (160, 160, 160), 0.5) == 8
     assert count_windows((181, 217, 181), (128, 128, 128), 0.5) == 12

@@ -1,4 +1,7 @@
-"""torchrun with two processes and half the batch each gives the weights of one process (fp32, 20 steps)."""
+"""torchrun with two processes and half the batch each gives the weights of one process (fp32, 20 steps).
+
+test_distributed.py checks the same of the bare loop, in seconds.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -88,14 +91,8 @@ def test_biases_before_a_normalisation_have_no_effect() -> None:
     torch.testing.assert_close(network(volume), before)
 
 
-@pytest.mark.parametrize(
-    ("profile", "accumulate"),
-    [
-        ("paper", 1),
-        pytest.param("paper", 2, marks=pytest.mark.slow),
-        pytest.param("quick", 1, marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("profile", "accumulate"), [("paper", 1), ("paper", 2), ("quick", 1)])
 def test_two_processes_pretrain_as_one(
     profile: str, accumulate: int, pretraining_options: Options, start: Any, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ Run as a script it writes what `measure` found to the safetensors file named on 
 
 import sys
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from unittest.mock import patch
 
@@ -43,7 +44,7 @@ def measure(processes: Processes, folder: Path) -> dict[str, Tensor]:
     found = _ratio_of_sums(processes) | _losses(processes) | _unused_parameter(processes)
     found["any"] = torch.tensor([any_process(processes.rank == processes.count - 1, CPU), any_process(False, CPU)])
     found["least"] = torch.tensor(least_of_processes(7 + processes.rank, CPU))
-    return found | _stopped_run(processes, folder)
+    return found | _whole_runs(processes, folder) | _stopped_run(processes, folder)
 
 
 def _own(batch: Tensor, processes: Processes) -> Tensor:
@@ -111,30 +112,46 @@ def _loss_of(model: nn.Module, batch: PatchBatch, _step: int) -> Tensor:
     return masked_squared_error(model(batch.image), batch.image, torch.ones_like(batch.image, dtype=torch.bool))
 
 
-def _stopped_run(processes: Processes, folder: Path) -> dict[str, Tensor]:
-    """Only the last process is asked to stop, after three steps; all must, and only the first writes."""
-    stop = StopRequest()
+def _train(processes: Processes, folder: Path, config: TrainingConfig, stop: StopRequest, hook: Hook) -> TrainingState:
+    """A run of the loop on four samples per step; stopped or not, its state."""
     torch.manual_seed(0)
     device = choose_device("cpu", "fp32")
-    state = TrainingState.start(nn.Conv3d(1, 1, 3, padding=1), PROFILES["paper"], device)
-
-    def ask(state: TrainingState) -> None:
-        if processes.rank == processes.count - 1 and state.step == STOPPED_AFTER:
-            stop.set()
-
+    network = nn.Sequential(nn.Conv3d(1, 3, 3, padding=1), nn.LeakyReLU(), nn.Conv3d(3, 1, 3, padding=1))
+    state = TrainingState.start(network, PROFILES["paper"], device)
     around = Surroundings(
         device=device,
         checkpoint=Checkpoint(folder / f"rank{processes.rank}" / "checkpoint.safetensors", {}),
         processes=processes,
         stop=stop,
-        hooks=(Hook(every=1, run=ask),),
+        hooks=(hook,),
     )
+    with suppress(InterruptedRunError):
+        train(state, _batches_of, _loss_of, single_stage(config.steps, 0.01), config, around)
+    return state
+
+
+def _whole_runs(processes: Processes, folder: Path) -> dict[str, Tensor]:
+    """The weights after twenty steps, in one and in two parts."""
+    found = {}
+    for parts in (1, 2):
+        config = TrainingConfig(steps=20, batch_size=4, accumulate=parts)
+        nothing = Hook(every=100, run=lambda _state: None)
+        state = _train(processes, folder / f"whole{parts}", config, StopRequest(), nothing)
+        found |= {f"whole{parts}.{name}": value for name, value in state.result().items()}
+    return found
+
+
+def _stopped_run(processes: Processes, folder: Path) -> dict[str, Tensor]:
+    """Only the last process is asked to stop, after three steps; all must, and only the first writes."""
+    stop = StopRequest()
+
+    def ask(state: TrainingState) -> None:
+        if processes.rank == processes.count - 1 and state.step == STOPPED_AFTER:
+            stop.set()
+
     config = TrainingConfig(steps=10, batch_size=4)
-    try:
-        train(state, _batches_of, _loss_of, single_stage(10, 0.01), config, around)
-    except InterruptedRunError:
-        return {"stopped_after": torch.tensor(state.step), "weights": state.model.get_parameter("weight").detach()}
-    raise RuntimeError("the run was not stopped")
+    state = _train(processes, folder, config, stop, Hook(every=1, run=ask))
+    return {"stopped_after": torch.tensor(state.step)}
 
 
 if __name__ == "__main__":
