@@ -1,4 +1,4 @@
-"""Which blocks of a patch are hidden (paper section 3.2, method.md section 2).
+"""Which blocks of a patch are hidden (paper section 4, method.md section 2).
 
 A mask is a bool tensor (B, 1, z, y, x), a cell per block, true = visible. It travels as an argument, never as a global.
 """

@@ -1,4 +1,4 @@
-"""S3D: a sparse masked autoencoder on a ResEnc U-Net (paper section 3, method.md section 3).
+"""S3D: a sparse masked autoencoder on a ResEnc U-Net (paper section 4, method.md section 3).
 
 Legend: B batch, C channel, ZYX voxels, zyx mask cells. Feature lists go from fine to coarse.
 """
@@ -89,5 +89,5 @@ def _mask_tokens(architecture: Architecture) -> list[nn.Parameter]:
 
 
 def _densify_projections(architecture: Architecture) -> Sequence[nn.Module]:
-    """A 3x3x3 convolution per stage; the finest map passes unchanged (paper section 3.1c)."""
+    """A 3x3x3 convolution per stage; the finest map passes unchanged (paper section 4c)."""
     return [nn.Identity(), *(nn.Conv3d(width, width, 3, padding=1) for width in architecture.features[1:])]

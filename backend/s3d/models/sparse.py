@@ -1,4 +1,4 @@
-"""The encoder as it sees a masked volume (paper section 3.1a, method.md section 3): the dense-masked form.
+"""The encoder as it sees a masked volume (paper section 4a, method.md section 3): the dense-masked form.
 
 Each function walks a module of blocks.py, with that module's own parameters, and looks at visible voxels only: the
 result of every convolution is masked, and every norm takes its statistics from visible voxels.

@@ -13,7 +13,7 @@ from s3d.training.config import TrainingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(TrainingConfig):
-    """One self-supervised pre-training. Defaults: the paper's S3D (sections 3 and 4; method.md sections 2 to 4)."""
+    """One self-supervised pre-training. Defaults: the paper's S3D (section 4; method.md sections 2 to 4)."""
 
     store: Path
     """Folder of preprocessed images, made by `s3d preprocess`."""

@@ -1,4 +1,4 @@
-"""The pre-training task: hide blocks of a patch, reconstruct them (paper section 3)."""
+"""The pre-training task: hide blocks of a patch, reconstruct them (paper section 4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -11,7 +11,7 @@ DICE_SMOOTHING = 1e-5
 
 
 def masked_squared_error(reconstruction: Tensor, target: Tensor, counted: Tensor) -> Tensor:
-    """Mean squared error over the voxels where counted is true, pooled over the batch (paper section 3, method.md 4).
+    """Mean squared error over the voxels where counted is true, pooled over the batch (paper section 4, method.md 4).
 
     reconstruction, target: (B, 1, Z, Y, X); counted: bool, same shape. A batch without a counted voxel gives 0.
     """
