@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from s3d.atomic_files import write_json
+from s3d.atomic_files import remove_leftovers, write_json
 from s3d.bundle import SUFFIX, BundleDescription, Channel, Label, save_bundle
 from s3d.evaluation.scores import CaseScore, summarize, write_csv
 from s3d.finetuning.config import FinetuneConfig
@@ -35,6 +35,9 @@ def finetune(config: FinetuneConfig, progress: Progress, stop: StopRequest | Non
     set_cpu_threads(config)
     with joined_processes() as processes:
         device = choose_device(config.device, config.precision, processes.local_rank)
+        if processes.is_first:
+            for folder in (config.output, *config.output.glob("*/")):  # what a killed run left half-written
+                remove_leftovers(folder)
         material = gather(config, progress, processes)
         workplace = Workplace(
             device=device, processes=processes, progress=progress, stop=stop or StopRequest(config.output)
