@@ -28,9 +28,9 @@ class DemoConfig:
     """Cases neither network ever sees, pre-training included; they give the scores."""
     unlabelled_cases: int = 60
     """At most so many cases, their labels unread, for pre-training; the training cases are among them."""
-    pretraining_steps: int = 200
+    pretraining_steps: int = 150
     """Optimiser steps of the pre-training; far fewer than the paper's 250,000."""
-    finetuning_steps: int = 300
+    finetuning_steps: int = 200
     """Optimiser steps of the fine-tuning, and as many from scratch."""
     preset: PresetName = "small"
     """Network by name."""
